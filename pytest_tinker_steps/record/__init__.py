@@ -1,0 +1,1 @@
+"""What happened: journal, state, ticks. No pytest."""

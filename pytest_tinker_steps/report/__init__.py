@@ -1,0 +1,1 @@
+"""Showing it. Reads the events of the journal and decides nothing."""

@@ -1,0 +1,1 @@
+"""Doing it: processes, checks, mains. No pytest."""

@@ -1,0 +1,3 @@
+"""Tests of a pytest plugin run pytest."""
+
+pytest_plugins = ["pytester"]

@@ -1,0 +1,150 @@
+"""Steps as pytest items, and the pytest options that name them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .fixtures import step_body
+from .plan.model import Step
+from .record.frozen import Frozen
+
+if TYPE_CHECKING:
+    from .activation import Active
+
+WORD = re.compile(r"[\w:+\-.\[\]\\/]+")
+"""What pytest's ``-k`` takes for one word."""
+
+ITEM = "::step::"
+"""Keyword of every step, so that an ordinary test is told from a step in an expression."""
+
+
+class StepFile(pytest.Module):
+    """The task list as a collector.
+
+    A ``Module``, since module-scoped fixtures and ``request.module`` need one above the items.
+    """
+
+    obj = None
+
+    @classmethod
+    def of(cls, parent: pytest.Collector, active: Active) -> StepFile:
+        # The id is given: a list outside the root directory would otherwise lose its name.
+        file: StepFile = cls.from_parent(parent, path=active.frozen.path, nodeid=active.frozen.nodeid)
+        file.active = active
+        return file
+
+    active: Active
+
+    def collect(self) -> Iterator[pytest.Item]:
+        frozen = self.active.frozen
+        shared: dict[str, Any] = {}
+        for name in frozen.selection.ids:
+            item: StepItem = StepItem.from_parent(
+                self, name=f"step_{name}", callobj=step_body, step=frozen.by_id[name], **shared
+            )
+            if not shared:
+                # The same body for all, so what it asks for is worked out once.
+                _refuse_parametrized(item, frozen)
+                shared = {"fixtureinfo": item._fixtureinfo}
+            yield item
+
+
+class StepItem(pytest.Function):
+    """One step.
+
+    Attributes:
+        step: what it runs.
+    """
+
+    def __init__(self, *, step: Step, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step = step
+        self.extra_keyword_matches.update({ITEM, f"{ITEM}{step.id.lower()}::", step.title})
+
+    def reportinfo(self) -> tuple[Any, int, str]:
+        return self.path, self.step.box.line - 1, f"{self.name} {self.step.title}"
+
+
+def _refuse_parametrized(item: StepItem, frozen: Frozen) -> None:
+    for name, definitions in item._fixtureinfo.name2fixturedefs.items():
+        if definitions and definitions[-1].params is not None:
+            raise pytest.UsageError(
+                f"{frozen.nodeid}: the fixture {name!r} is parametrized and applies to steps; "
+                "a step runs once: limit it to the tests, or drop its parameters"
+            )
+
+
+def named_in(expression: str) -> list[str]:
+    """Ids of the ``step_<id>`` words of a ``-k`` expression."""
+    words = (match[0] for match in WORD.finditer(expression))
+    return [word[len("step_") :] for word in words if re.match(r"step_.", word, re.IGNORECASE)]
+
+
+def exact_keywords(expression: str) -> str:
+    """A ``-k`` expression in which ``step_1`` means that one step, and what it meant for other tests."""
+
+    def exact(match: re.Match[str]) -> str:
+        word = match[0]
+        if not re.match(r"step_.", word, re.IGNORECASE):
+            return word
+        return f"({ITEM}{word[len('step_') :].lower()}:: or (not {ITEM} and {word}))"
+
+    return WORD.sub(exact, expression)
+
+
+def exact_deselect(prefixes: Iterable[str], frozen: Frozen) -> tuple[list[str], set[str]]:
+    """``--deselect`` goes by prefix, so ``SPEC.md::step_1`` would take 10 to 19 along.
+
+    Returns:
+        the prefixes that are none of ours, and the node ids of the steps that are meant.
+    """
+    others, steps = [], set()
+    for prefix in prefixes:
+        if frozen.step_of(prefix):
+            steps.add(prefix)
+        else:
+            others.append(prefix)
+    return others, steps
+
+
+def in_list_order(items: list[pytest.Item]) -> None:
+    """Put the steps among the items into the order of the list, in the places that steps have.
+
+    Other plugins shuffle items or put failed ones first; a plan has an order.
+    """
+    places = [index for index, item in enumerate(items) if isinstance(item, StepItem)]
+    steps = sorted((items[index] for index in places), key=_index)
+    for place, item in zip(places, steps, strict=True):
+        items[place] = item
+
+
+def _index(item: pytest.Item) -> int:
+    assert isinstance(item, StepItem)
+    return item.step.index
+
+
+def deadline(step: Step) -> float:
+    """Seconds after which pytest-timeout ends the body of a step: the outer net.
+
+    Every process has a deadline of its own, so the net only has to lie outside all of them; for a
+    main that runs in this process it is the only one, and it is taken away before the
+    post-validations begin.
+    """
+    definition = step.definition
+    if definition is None:
+        return 60.0
+    main = definition.main
+    first = main.test_first.timeout if main.test_first else 0.0
+    total = (first + main.timeout) * main.retry.attempts
+    delay = main.retry.delay
+    for _ in range(main.retry.attempts - 1):
+        total += delay * (1 + main.retry.jitter)
+        delay *= main.retry.backoff
+    if main.kind == "python":
+        return total
+    posts = sum((c.timeout + c.retry.delay) * 2 * c.retry.attempts for c in definition.post_validation)
+    return total + (posts + 60.0) * main.retry.attempts

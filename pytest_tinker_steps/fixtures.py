@@ -1,0 +1,168 @@
+"""The fixtures that make up a step, and its body.
+
+Registered only in sessions that have steps, so that no ordinary test sees these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .record.journal import JournalError
+from .run.attempt import PhaseFailed, StepRun
+from .run.mains.python import parameters
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .activation import Active
+
+ACTIVE = pytest.StashKey["Active"]()
+
+
+class StepHandle:
+    """What a Python main, or a fixture of the user's, sees of its step.
+
+    Attributes:
+        id, title, brief: as in the task list.
+        folder: of the task list.
+        logs: folder of this attempt's logs.
+        task_id: of this attempt.
+    """
+
+    def __init__(self, run: StepRun, folder: Path) -> None:
+        self._run = run
+        self.id = run.step.id
+        self.title = run.step.title
+        self.brief = run.step.box.brief
+        self.folder = folder
+
+    @property
+    def task_id(self) -> str:
+        return self._run.task_id
+
+    @property
+    def logs(self) -> Path:
+        return self._run.logs
+
+    def progress(self, done: float, total: float) -> None:
+        """Report how far the work is, in any unit."""
+        self._run.progress(done, total)
+
+    def metric(self, name: str, value: float) -> None:
+        """Report a number; ``cost_usd`` adds up, others replace the value before."""
+        self._run.metric(name, value)
+
+    def note(self, text: str) -> None:
+        """Say what was established; stands in the tick."""
+        self._run.note(text)
+
+    def criterion(self, text: str) -> None:
+        """Report a plain-text success criterion as met."""
+        self._run.criterion(text)
+
+
+@pytest.fixture
+def step_run(request: pytest.FixtureRequest) -> Iterator[StepRun]:
+    """The run of the step that is asked for; ends what it leaves behind."""
+    active = request.config.stash[ACTIVE]
+    step = request.node.step
+    refusal = active.frozen.refusals.get(step.id)
+    if refusal:
+        pytest.fail(refusal, pytrace=False)
+    run = active.step_run(step, request.node)
+    yield run
+    try:
+        run.end()
+    except JournalError as error:
+        active.stop(str(error))
+
+
+@pytest.fixture
+def step(step_run: StepRun, request: pytest.FixtureRequest) -> StepHandle:
+    """The step, as its own code sees it."""
+    return StepHandle(step_run, request.config.stash[ACTIVE].frozen.folder)
+
+
+@pytest.fixture
+def pre_flight(step_run: StepRun, request: pytest.FixtureRequest) -> None:
+    """Run the pre-flight checks; a failure is an error at setup, and the main never starts."""
+    active = request.config.stash[ACTIVE]
+    if active.frozen.dry:
+        return
+    with reported(active):
+        if active.frozen.mode == "verify":
+            step_run.begin(event="verify_started")
+            return
+        step_run.begin()
+        while True:
+            try:
+                step_run.pre_flight()
+                return
+            except PhaseFailed as failure:
+                if not step_run.again(failure.cause, failure.message):
+                    raise
+
+
+@pytest.fixture
+def post_validation(step_run: StepRun, request: pytest.FixtureRequest) -> Callable[[], None]:
+    """The post-validations, to be called after the main; it runs all of them and then fails once."""
+    active = request.config.stash[ACTIVE]
+    return lambda: step_run.post_validation(fresh=active.frozen.mode == "run")
+
+
+def step_body(
+    request: pytest.FixtureRequest,
+    pre_flight: None,  # noqa: ARG001 - asked for so that it has run before
+    step_run: StepRun,
+    post_validation: Callable[[], None],
+) -> None:
+    """The body of every step: the run on minimal data, the main, then the post-validations."""
+    __tracebackhide__ = True
+    active = request.config.stash[ACTIVE]
+    with reported(active):
+        if active.frozen.mode == "verify":
+            post_validation()
+            return
+
+        def call(environ: Mapping[str, str]) -> None:
+            function = step_run.function()
+            arguments = {name: request.getfixturevalue(name) for name in parameters(function)}
+            step_run.call(function, arguments, environ)
+
+        while True:
+            try:
+                step_run.test_first(call)
+                step_run.main(call)
+                active.cancel_timeout(request.node)
+                post_validation()
+                return
+            except PhaseFailed as failure:
+                if not step_run.again(failure.cause, failure.message):
+                    raise
+            except (Exception, pytest.fail.Exception) as error:
+                timed_out = isinstance(error, pytest.fail.Exception) and "Timeout" in str(error)
+                if isinstance(error, JournalError) or not step_run.again(
+                    "timeout" if timed_out else "exit", f"main failed: {error}"
+                ):
+                    raise
+
+
+class reported:  # noqa: N801 - reads as a sentence where it is used
+    """Turn what the lower floors raise into pytest's own failures, without a traceback of ours."""
+
+    def __init__(self, active: Active) -> None:
+        self._active = active
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
+        __tracebackhide__ = True
+        if isinstance(error, PhaseFailed):
+            pytest.fail(error.message, pytrace=False)
+        if isinstance(error, JournalError):
+            self._active.stop(str(error))
+            pytest.fail(f"{error}; nothing is ticked that is not recorded", pytrace=False)

@@ -1,0 +1,244 @@
+"""pytest's hooks of a session that has steps; registered only then."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import collect
+from .activation import Active
+from .collect import StepFile, StepItem
+from .plan import graph
+from .plan.model import PlanError, Step
+from .record.controller import OK
+from .record.frozen import Frozen
+from .report import summary
+
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Hooks:
+    """One session's hooks."""
+
+    def __init__(self, active: Active) -> None:
+        self.active = active
+        self._outcomes: dict[str, dict[str, str]] = {}
+        self._reasons: dict[str, str] = {}
+        self._warned: set[str] = set()
+        self._handlers: dict[int, Any] = {}
+
+    @property
+    def frozen(self) -> Frozen:
+        return self.active.frozen
+
+    # -- session
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        try:
+            self.active.start(session)
+        except PlanError as error:
+            self.active.finish(pytest.ExitCode.USAGE_ERROR)
+            raise pytest.UsageError("\n".join(error.problems)) from None
+        if not self.frozen.dry and not self.active.worker:
+            self._handle_signals()
+
+    def _handle_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def interrupt(number: int, _: object) -> None:
+            raise KeyboardInterrupt(f"ended by {signal.Signals(number).name}")
+
+        for number in ENDING_SIGNALS:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                self._handlers[number] = signal.signal(number, interrupt)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        # First the fixtures are torn down, by pytest itself: they end what is still running.
+        result = yield
+        if not self.active.worker:
+            session.exitstatus = self._exitstatus(int(session.exitstatus))
+        self.active.finish(int(session.exitstatus))
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        return result
+
+    def _exitstatus(self, status: int) -> int:
+        controller = self.active.controller
+        if controller is None or self.frozen.dry:
+            return status
+        if status == pytest.ExitCode.NO_TESTS_COLLECTED and not self.frozen.selection.ids:
+            status = pytest.ExitCode.OK
+        bad = [verdict for verdict in controller.verdicts.values() if verdict not in OK]
+        if status == pytest.ExitCode.OK and (bad or controller.broken):
+            status = pytest.ExitCode.TESTS_FAILED
+        return int(status)
+
+    # -- collection
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> StepFile | None:
+        if file_path == self.frozen.path:
+            return StepFile.of(parent, self.active)
+        return None
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, object, object]:
+        option = config.option
+        keyword, deselect = option.keyword, option.deselect
+        self._deselect(config, items)
+        option.keyword = collect.exact_keywords(keyword) if keyword else keyword
+        try:
+            return (yield)
+        except pytest.UsageError as error:
+            raise pytest.UsageError(str(error).replace(option.keyword, keyword)) from None
+        finally:
+            option.keyword, option.deselect = keyword, deselect
+
+    def _deselect(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        if not config.option.deselect:
+            return
+        config.option.deselect, steps = collect.exact_deselect(config.option.deselect, self.frozen)
+        gone = [item for item in items if item.nodeid in steps]
+        if gone:
+            items[:] = [item for item in items if item.nodeid not in steps]
+            config.hook.pytest_deselected(items=gone)
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        if isinstance(item, StepItem) and item.config.pluginmanager.hasplugin("timeout"):
+            item.add_marker(pytest.mark.timeout(collect.deadline(item.step), func_only=True))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        collect.in_list_order(session.items)
+
+    # -- running
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        if not isinstance(item, StepItem):
+            return
+        reason = self.frozen.skips.get(item.step.id) or self._blocked(item.step)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+    def _blocked(self, step: Step) -> str:
+        if self.active.controller is None or self.frozen.mode == "verify" or step.id in self.frozen.refusals:
+            return ""
+        waited = frozenset(n.step for n in step.needs if n.step in self.frozen.selected)
+        verdicts = {
+            name: "passed" if verdict in ("done", "assumed") else verdict
+            for name in waited
+            if (verdict := self.active.controller.tale(name).verdict)
+        }
+        satisfied = {name for name in waited if name not in verdicts and self.frozen.satisfied(name)}
+        blocker = graph.blocked_by(step, verdicts, waited - satisfied)
+        return f"blocked by {blocker}" if blocker else ""
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if isinstance(item, StepItem):
+            self._finish_report(item, report)
+        return report
+
+    def _finish_report(self, item: StepItem, report: pytest.TestReport) -> None:
+        definition = item.step.definition
+        report.steps_warned = False  # type: ignore[attr-defined]
+        text = report.longreprtext
+        safe = self.active.redact(text)
+        if safe != text:
+            report.longrepr = safe
+        report.sections = [(name, self.active.redact(content)) for name, content in report.sections]
+        if report.failed and definition and definition.on_failure == "warn" and not self.frozen.strict:
+            report.outcome = "skipped"
+            first = _first_line(safe)
+            report.longrepr = (str(item.path), item.step.box.line, f"warned: {first}")
+            report.steps_warned = True  # type: ignore[attr-defined]
+        if self.active.worker:
+            report.steps_events = self.active.take_events(item.nodeid)  # type: ignore[attr-defined]
+
+    # -- reports, in the controller
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        controller = self.active.controller
+        step = self.frozen.step_of(report.nodeid)
+        if controller is None or step is None or report.when is None:
+            return
+        for event in getattr(report, "steps_events", ()):
+            controller.event(event)
+        outcome = "failed" if hasattr(report, "wasxfail") else report.outcome
+        self._outcomes.setdefault(step.id, {})[report.when] = outcome
+        if outcome != "passed" and step.id not in self._reasons:
+            text = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+            self._reasons[step.id] = _first_line(text.removeprefix("Skipped: "))
+        if getattr(report, "steps_warned", False):
+            self._warned.add(step.id)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        controller = self.active.controller
+        step = self.frozen.step_of(nodeid)
+        if controller is None or step is None:
+            return
+        controller.settle(
+            step,
+            self._outcomes.pop(step.id, {}),
+            self._reasons.pop(step.id, ""),
+            warned=step.id in self._warned,
+        )
+        if controller.broken:
+            self.active.stop(controller.broken)
+
+    # -- what is printed
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logstart(self, nodeid: str) -> Generator[None, object, object]:
+        if self.frozen.step_of(nodeid) is None:
+            return (yield)
+        with self.active.console.quiet_start(nodeid):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport
+    ) -> Generator[None, tuple[str, str, str], tuple[str, str, str]]:
+        category, letter, word = yield
+        if self.frozen.step_of(report.nodeid) is None:
+            return category, letter, word
+        if getattr(report, "steps_warned", False):
+            category, letter, word = "warned", "w", "WARNED"
+        if self.active.console.own_result:
+            return category, "", ""
+        return category, letter, word
+
+    def pytest_report_header(self) -> list[str]:
+        return summary.header(self.frozen, self.active.short_secrets)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        controller = self.active.controller
+        if controller is None or self.frozen.dry:
+            return
+        title, text = summary.of(self.frozen, controller)
+        terminalreporter.section(title, sep="-")
+        for line, markup in text:
+            terminalreporter.write_line(line, **markup)
+
+
+def _first_line(text: str) -> str:
+    """What a failure comes to in one line; of a traceback that is the last ``E`` line's first."""
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    errors = [line[1:].strip() for line in lines if line.startswith("E ")]
+    return errors[0] if errors else (lines[0].strip() if lines else "")

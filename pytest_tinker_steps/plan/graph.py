@@ -1,0 +1,215 @@
+"""Boxes and definitions joined into a plan, and the order that follows from it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+from .model import Box, Definition, Definitions, Need, NeedState, Plan, PlanError, Step, TaskList
+
+
+def build(tasklist: TaskList, definitions: Definitions) -> Plan:
+    """Join a task list with its definitions and resolve what each step needs.
+
+    Without ``needs`` a step follows the one before it in the list; optional steps are passed over,
+    so that nothing waits for work that nobody asked for. The implicit edge to a background step
+    only asks for its start.
+
+    Raises:
+        PlanError: all of: definitions of steps that the list lacks, needs that name no step,
+            cycles (with their path).
+    """
+    leaves = [box for box in tasklist.boxes if not box.children and not box.struck]
+    problems: list[str] = []
+    defined = _match(tasklist, leaves, definitions, problems)
+    steps: list[Step] = []
+    known = {box.key for box in leaves}
+    previous: Step | None = None
+    for index, box in enumerate(leaves):
+        definition = defined.get(box.key)
+        if definition is not None and definition.needs is not None:
+            needs = _declared(definition, known, tasklist, problems)
+        else:
+            needs = _implicit(previous)
+        step = Step(box.key, index, box, definition, needs)
+        steps.append(step)
+        if not box.optional:
+            previous = step
+    plan = Plan(tasklist, definitions, tuple(steps), tasklist.warnings + definitions.warnings)
+    if not problems:
+        cycle = find_cycle({step.id: [need.step for need in step.needs] for step in steps})
+        if cycle:
+            first = next(step for step in steps if step.id == cycle[0])
+            where = first.definition.where if first.definition else f"{tasklist.path}:{first.box.line}"
+            path = " -> ".join(f"step_{name}" for name in cycle)
+            problems.append(f"{where}: needs go in a circle: {path}; take one of them out")
+    if problems:
+        raise PlanError(*problems)
+    return plan
+
+
+def _match(
+    tasklist: TaskList, leaves: Sequence[Box], definitions: Definitions, problems: list[str]
+) -> dict[str, Definition]:
+    by_key: dict[str, list[Box]] = {}
+    for box in leaves:
+        by_key.setdefault(box.key, []).append(box)
+    others = {box.key: box for box in tasklist.boxes if box.children or box.struck}
+    matched: dict[str, Definition] = {}
+    for definition in definitions.steps:
+        boxes = by_key.get(definition.step, [])
+        if len(boxes) == 1:
+            matched[definition.step] = definition
+        elif boxes:
+            lines = " and ".join(str(box.line) for box in boxes)
+            problems.append(
+                f"{definition.where}: step {definition.step} stands more than once in {tasklist.path} "
+                f"(lines {lines}); give each an id of its own"
+            )
+        elif definition.step in others:
+            box = others[definition.step]
+            why = "is struck out" if box.struck else "is a container; define the steps inside it"
+            problems.append(f"{definition.where}: step {definition.step} {why} ({tasklist.path}:{box.line})")
+        else:
+            close = difflib.get_close_matches(definition.step, by_key, n=1, cutoff=0.75)
+            hint = f"did you mean {close[0]}?" if close else f"it has {describe(leaves)}"
+            problems.append(
+                f"{definition.where}: {definition.key}: there is no step {definition.step} "
+                f"in {tasklist.path}; {hint}"
+            )
+    return matched
+
+
+def _declared(
+    definition: Definition, known: Collection[str], tasklist: TaskList, problems: list[str]
+) -> tuple[Need, ...]:
+    found: list[Need] = []
+    for need in definition.needs or ():
+        if need.step in known:
+            found.append(need)
+            continue
+        close = difflib.get_close_matches(need.step, known, n=1, cutoff=0.6)
+        hint = f"did you mean {close[0]}?" if close else "take it out, or add the step to the list"
+        problems.append(
+            f"{definition.where}: {definition.key} needs step {need.step}, "
+            f"which is not in {tasklist.path}; {hint}"
+        )
+    return tuple(found)
+
+
+def _implicit(previous: Step | None) -> tuple[Need, ...]:
+    if previous is None:
+        return ()
+    background = previous.definition is not None and previous.definition.main.mode == "background"
+    state: NeedState = "started" if background else "passed"
+    return (Need(previous.id, state),)
+
+
+def find_cycle(needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """A path that ends where it began (``[a, b, a]``), or an empty list. Depth-first, without recursion."""
+    white, grey, black = 0, 1, 2
+    colour = dict.fromkeys(needs, white)
+    for root in needs:
+        if colour[root] != white:
+            continue
+        path: list[str] = [root]
+        stack: list[Iterator[str]] = [iter(needs[root])]
+        colour[root] = grey
+        while stack:
+            for name in stack[-1]:
+                if colour.get(name, black) == grey:
+                    return [*path[path.index(name) :], name]
+                if colour.get(name, black) == white:
+                    colour[name] = grey
+                    path.append(name)
+                    stack.append(iter(needs[name]))
+                    break
+            else:
+                stack.pop()
+                colour[path.pop()] = black
+    return []
+
+
+def waves(steps: Iterable[Step], satisfied: Callable[[str], bool]) -> list[list[Step]]:
+    """Steps in waves: each waits only for steps of earlier waves or for what is satisfied already.
+
+    A step whose need is neither satisfied nor among ``steps`` counts as ready: that it is missing is
+    for others to say.
+    """
+    chosen = list(steps)
+    level: dict[str, int] = {}
+    # A need may point forward in the list, so one pass over the file order is not enough.
+    pending = {step.id: step for step in chosen}
+    result: list[list[Step]] = []
+    waiting = {
+        step.id: {need.step for need in step.needs if need.step in pending and not satisfied(need.step)}
+        for step in chosen
+    }
+    dependants: dict[str, list[str]] = {}
+    for name, needs in waiting.items():
+        for need in needs:
+            dependants.setdefault(need, []).append(name)
+    ready = [step for step in chosen if not waiting[step.id]]
+    while ready:
+        result.append(ready)
+        following: list[Step] = []
+        for step in ready:
+            level[step.id] = len(result)
+            for name in dependants.get(step.id, ()):
+                waiting[name].discard(step.id)
+                if not waiting[name]:
+                    following.append(pending[name])
+        ready = sorted(following, key=lambda step: step.index)
+    return result
+
+
+def missing_needs(
+    step: Step, by_id: Mapping[str, Step], selected: Collection[str], satisfied: Callable[[str], bool]
+) -> list[str]:
+    """Ids that the step needs and that are neither satisfied nor selected, those of its needs included."""
+    missing: dict[str, None] = {}
+    queue = [step]
+    while queue:
+        for need in queue.pop().needs:
+            if need.step in selected or need.step in missing or satisfied(need.step):
+                continue
+            missing[need.step] = None
+            queue.append(by_id[need.step])
+    return sorted(missing, key=lambda name: by_id[name].index)
+
+
+def blocked_by(step: Step, verdicts: Mapping[str, str], selected: Collection[str]) -> str | None:
+    """Why a step whose turn has come cannot run: ``step_4 (failed)``, or None.
+
+    A selected need without a verdict blocks too: it was deselected or interrupted.
+    """
+    accepted = {
+        "passed": ("passed",),
+        "started": ("passed", "started"),
+        "ended": ("passed", "warned", "failed"),
+    }
+    for need in step.needs:
+        if need.step not in selected:
+            continue
+        verdict = verdicts.get(need.step, "not run")
+        if verdict not in accepted[need.state]:
+            return f"step_{need.step} ({verdict})"
+    return None
+
+
+def describe(items: Sequence[Box | Step]) -> str:
+    """Ids for people, neighbours of the list as ranges: ``1-5, 7, 9-12``; at most eight pieces."""
+    names = [item.key if isinstance(item, Box) else item.id for item in items]
+    positions = [item.index if isinstance(item, Step) else index for index, item in enumerate(items)]
+    pieces: list[list[str]] = []
+    last = None
+    for name, position in zip(names, positions, strict=True):
+        if last is not None and position == last + 1:
+            pieces[-1][1:] = [name]
+        else:
+            pieces.append([name])
+        last = position
+    shown = ["-".join(piece) for piece in pieces]
+    if len(shown) > 8:
+        shown = [*shown[:7], f"... ({len(names)} in all)"]
+    return ", ".join(shown)

@@ -1,0 +1,93 @@
+"""Hooks and options. What they do lives elsewhere, and is imported only in sessions that have steps."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("steps", "task lists (pytest-tinker-steps)")
+    group.addoption(
+        "--steps",
+        metavar="SELECTION",
+        help="run these steps of the task list: 1-5, 1,3-5, 8-, all, continue, next:5, T001-T010, 2.1",
+    )
+    group.addoption(
+        "--steps-plan",
+        action="store_true",
+        help="show what would run, in waves, and why each step runs or does not; run nothing",
+    )
+    group.addoption("--steps-rerun", action="store_true", help="run selected steps again that are done")
+    group.addoption(
+        "--steps-assume",
+        metavar="SELECTION",
+        help="take these steps as done for this run, if their declared outputs exist",
+    )
+    group.addoption(
+        "--steps-verify",
+        action="store_true",
+        help="run outputs and post-validations of ticked steps again, without their mains",
+    )
+    group.addoption(
+        "--steps-untick",
+        action="store_true",
+        help="with --steps-verify: take back the ticks that do not hold",
+    )
+    group.addoption(
+        "--steps-strict",
+        action="store_true",
+        default=None,
+        help="count steps that ended with a warning as failures (default when $CI is set)",
+    )
+    group.addoption(
+        "--no-steps-strict",
+        dest="steps_strict",
+        action="store_false",
+        help="do not, also when $CI is set",
+    )
+    parser.addini("steps_list", "task list, relative to the configuration file (SPEC.md, else tasks.md)")
+    parser.addini("steps_definitions", "definitions file, relative to the folder of the task list")
+    parser.addini("steps_checks_parallel", "how many checks of a phase run at once", default="3")
+    parser.addini(
+        "steps_secrets",
+        "further environment variables whose values are never shown",
+        type="args",
+        default=[],
+    )
+
+
+def _has_steps(config: pytest.Config) -> bool:
+    """Whether the session may have steps: asked in every session, so by words alone."""
+    workerinput = getattr(config, "workerinput", None)
+    if workerinput is not None:
+        return "tinker_steps" in workerinput
+    option = config.option
+    return (
+        option.steps is not None
+        or option.steps_verify
+        or option.steps_untick
+        or "step_" in (option.keyword or "").lower()
+        or any(".md" in argument for argument in config.args)
+    )
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    if config.option.steps_plan:
+        from .planview import show
+
+        return show(config)
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if _has_steps(config):
+        from .activation import activate
+
+        active = activate(config)
+        if active is not None:
+            from . import fixtures
+            from .hooks import Hooks
+
+            config.pluginmanager.register(fixtures, "tinker_steps_fixtures")
+            config.pluginmanager.register(Hooks(active), "tinker_steps_session")

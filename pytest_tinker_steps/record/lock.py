@@ -1,0 +1,124 @@
+"""One run at a time on one list.
+
+The controller holds ``.steps/lock``; every worker holds a file of its own in ``.steps/holders``. The
+locks are ``flock`` locks on descriptors that the guardians inherit, so the kernel keeps them until
+the last guardian has ended the last process of the run, however the run died, and frees them then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..plan.model import PlanError
+from .journal import now
+
+GRACE = 6.0
+"""Seconds to wait for what a dead controller left behind: its guardian needs a few to end it."""
+
+
+@dataclass
+class Lock:
+    """A held lock; ``fd`` is for processes that have to share it."""
+
+    fd: int
+
+    def release(self) -> None:
+        if self.fd >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.fd, 0)
+            os.close(self.fd)
+            self.fd = -1
+
+
+def acquire(folder: Path, name: str, command: str) -> Lock:
+    """Take the lock of a list for a controller.
+
+    Args:
+        folder: the ``.steps`` folder; created when missing.
+        name: of the list, for messages.
+        command: told to whoever comes second.
+
+    Raises:
+        PlanError: somebody else holds it; the line says who and since when.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + GRACE
+    while not (_take(fd) and _no_holders(folder / "holders")):
+        holder = _holder(fd)
+        pid = holder.get("pid")
+        alive = isinstance(pid, int) and _alive(pid)
+        if alive or time.monotonic() > deadline:
+            os.close(fd)
+            who = f"pid {pid} since {holder.get('since')} ({holder.get('command')})"
+            if alive:
+                raise PlanError(f"{name}: another run holds this list: {who}; wait for it, or end it")
+            raise PlanError(
+                f"{name}: a run that died ({who}) still has live processes; try again when they are gone"
+            )
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        time.sleep(0.05)
+    os.ftruncate(fd, 0)
+    text = json.dumps({"pid": os.getpid(), "since": now(), "command": command})
+    os.pwrite(fd, text.encode("utf-8", "replace"), 0)
+    return Lock(fd)
+
+
+def hold(folder: Path, run_id: str) -> Lock:
+    """A worker's own part of the lock."""
+    holders = folder / "holders"
+    holders.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(holders / f"{run_id}-{os.getpid()}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return Lock(fd)
+
+
+def _take(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _no_holders(folder: Path) -> bool:
+    """Whether no worker of an earlier run holds on; files that nobody holds are removed."""
+    free = True
+    for path in sorted(folder.glob("*")):
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            if _take(fd):
+                path.unlink(missing_ok=True)
+            else:
+                free = False
+        finally:
+            os.close(fd)
+    return free
+
+
+def _holder(fd: int) -> dict[str, object]:
+    with contextlib.suppress(OSError, ValueError):
+        value = json.loads(os.pread(fd, 4096, 0))
+        if isinstance(value, dict):
+            return value
+    return {}
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

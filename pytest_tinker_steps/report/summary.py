@@ -1,0 +1,105 @@
+"""The header and the summary of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..plan import graph
+from ..record.controller import Controller
+from ..record.frozen import Frozen
+from .lines import MARKS, duration
+
+Line = tuple[str, dict[str, bool]]
+PLAIN: dict[str, bool] = {}
+COLOURS: Mapping[str, dict[str, bool]] = {
+    "passed": {"green": True},
+    "failed": {"red": True},
+    "warned": {"yellow": True},
+    "blocked": {"yellow": True},
+}
+
+
+def header(frozen: Frozen, short_secrets: tuple[str, ...]) -> list[str]:
+    """Lines for the session's header."""
+    total = len(frozen.plan.steps)
+    done = sum(standing.done for standing in frozen.standing.values())
+    selected = len(frozen.selection.ids)
+    what = "verifying" if frozen.mode == "verify" else "running"
+    lines = [
+        f"steps: {frozen.plan.tasklist.path}, {done} of {total} done; {what} {frozen.selection.text} "
+        f"({selected} step{'' if selected == 1 else 's'})"
+    ]
+    if frozen.assumed:
+        names = graph.describe([step for step in frozen.plan.steps if step.id in frozen.assumed])
+        lines.append(f"steps: assumed done for this run: {names}")
+    lines += [f"steps: {warning}" for warning in frozen.plan.warnings]
+    if short_secrets:
+        lines.append(f"steps: values under 8 characters are not hidden in output: {', '.join(short_secrets)}")
+    return lines
+
+
+def of(frozen: Frozen, controller: Controller) -> tuple[str, list[Line]]:
+    """Title and lines of the summary: what became of each selected step, and what to type next."""
+    by_id = frozen.by_id
+    lines: list[Line] = []
+    done = [name for name in frozen.selection.ids if controller.tale(name).verdict == "done"]
+    if done:
+        lines.append((f"- already done: {graph.describe([by_id[name] for name in done])}", PLAIN))
+    width = max((len(by_id[name].node_name) for name in frozen.selection.ids), default=0)
+    for name in frozen.selection.ids:
+        if name not in done:
+            lines += _step(frozen, controller, name, width)
+    if not frozen.selection.ids:
+        lines.append(("nothing left to do", {"green": True}))
+    lines += [(f"! {problem}", {"yellow": True}) for problem in controller.tick_problems]
+    if controller.broken:
+        lines.append((f"✗ {controller.broken}; what is not recorded is not ticked", {"red": True}))
+    lines += _next(frozen, controller)
+    ticked = sum(
+        standing.done or controller.verdicts.get(name) == "passed"
+        for name, standing in frozen.standing.items()
+    )
+    if frozen.mode == "verify":
+        held = sum(verdict == "passed" for verdict in controller.verdicts.values())
+        checked = sum(verdict in ("passed", "failed") for verdict in controller.verdicts.values())
+        return f"{frozen.plan.tasklist.path}: {held} of {checked} ticks hold", lines
+    return f"{frozen.plan.tasklist.path}: {ticked} of {len(frozen.plan.steps)} steps done", lines
+
+
+def _step(frozen: Frozen, controller: Controller, name: str, width: int) -> list[Line]:
+    tale = controller.tale(name)
+    verdict = tale.verdict or "not run"
+    mark = MARKS.get(verdict, "-" if verdict in ("blocked", "not ticked") else "✗" if tale.task_id else "-")
+    parts = [f"{mark} {frozen.by_id[name].node_name:<{width}}  {verdict:<8}"]
+    if tale.task_id:
+        parts += [f"{duration(tale.seconds):>6}", tale.task_id, f".steps/logs/{tale.task_id}/"]
+    elif tale.reason and verdict != tale.reason:
+        parts.append(tale.reason)
+    lines: list[Line] = [("  ".join(parts).rstrip(), COLOURS.get(verdict, PLAIN))]
+    if tale.task_id and verdict in ("failed", "warned", "skipped") and tale.reason:
+        lines.append((f"    {tale.reason}", PLAIN))
+    if tale.notes and verdict == "passed":
+        lines.append((f"    {'; '.join(tale.notes)}", PLAIN))
+    lines += [(f"    unverified: {text}", {"yellow": True}) for text in tale.unverified]
+    lines += [(f"    {text}", {"yellow": True}) for text in tale.warnings]
+    return lines
+
+
+def _next(frozen: Frozen, controller: Controller) -> list[Line]:
+    if frozen.mode == "verify":
+        failed = [n for n, verdict in controller.verdicts.items() if verdict == "failed"]
+        if not failed:
+            return []
+        names = graph.describe([step for step in frozen.plan.steps if step.id in failed])
+        return [(f"next: pytest --steps {names.replace(' ', '')} --steps-rerun", PLAIN)]
+    verdicts = controller.verdicts
+    open_steps = [
+        step
+        for step in frozen.plan.steps
+        if verdicts.get(step.id) not in ("passed", "done")
+        and not frozen.standing[step.id].done
+        and not step.box.optional
+    ]
+    if not open_steps:
+        return [("all steps are done", {"green": True})]
+    return [("next: pytest --steps continue", PLAIN)]

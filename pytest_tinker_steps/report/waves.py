@@ -1,0 +1,70 @@
+"""A plan as text: waves, and the reason of each step to run or not."""
+
+from __future__ import annotations
+
+from ..plan import graph
+from ..plan.model import DEFAULT_CHECK_TIMEOUT, Step
+from ..record.frozen import Frozen
+from .lines import duration
+
+
+def of(frozen: Frozen) -> list[str]:
+    """The plan of a session, line by line."""
+    by_id = frozen.by_id
+    done = sum(standing.done for standing in frozen.standing.values())
+    lines = [
+        f"Plan of {frozen.plan.tasklist.path}: {len(frozen.plan.steps)} steps, {done} done; "
+        f"selected: {frozen.selection.text}",
+        "",
+    ]
+    runs = [by_id[n] for n in frozen.selection.ids if n not in frozen.skips and n not in frozen.refusals]
+    for number, wave in enumerate(graph.waves(runs, frozen.satisfied), start=1):
+        lines.append("Ready to execute:" if number == 1 else f"Wave {number}, waiting on dependencies:")
+        for step in wave:
+            lines += _step(step, frozen, number)
+        lines.append("")
+    refused = [by_id[name] for name in frozen.selection.ids if name in frozen.refusals]
+    if refused:
+        lines.append("Cannot run:")
+        for step in refused:
+            first, *rest = frozen.refusals[step.id].splitlines()
+            lines += [f"  ✗ {first}", *(f"    {line}" for line in rest)]
+        lines.append("")
+    skipped = [by_id[name] for name in frozen.selection.ids if name in frozen.skips]
+    if skipped:
+        lines.append("Does not run:")
+        lines += [f"  - {step.node_name}  {step.title}  ({frozen.skips[step.id]})" for step in skipped]
+        lines.append("")
+    lines += [f"warning: {warning}" for warning in frozen.plan.warnings]
+    lines.append(
+        f"Total: {len(frozen.selection.ids)} tasks; {len(runs)} to run, {len(skipped)} done or skipped, "
+        f"{len(refused)} that cannot run"
+    )
+    return lines
+
+
+def _step(step: Step, frozen: Frozen, wave: int) -> list[str]:
+    waits = [need.step for need in step.needs if need.step in frozen.selected]
+    waits = [name for name in waits if not frozen.satisfied(name)]
+    after = f"; waits for {', '.join(f'step_{name}' for name in waits)}" if wave > 1 and waits else ""
+    lines = [f"  step_{step.id}  {step.title}  ({frozen.standing[step.id].reason}{after})"]
+    definition = step.definition
+    if definition is None:
+        return lines
+    checks = definition.pre_flight + definition.post_validation
+    for check in checks:
+        if check.kind == "prose":
+            lines.append(f"      {check.name}: not run: no agent ({check.prose})")
+    defaulted = [check.name for check in checks if not check.timeout_given and check.kind != "prose"]
+    if defaulted:
+        limit = duration(DEFAULT_CHECK_TIMEOUT)
+        lines.append(f"      no timeout given, so {limit} each: {', '.join(defaulted)}")
+    if not definition.main.timeout_given:
+        lines.append(f"      main: no timeout given, so {duration(definition.main.timeout)}")
+    unverified = [item.text for item in definition.main.criteria if item.check is None]
+    if unverified:
+        lines.append(f"      unverified unless the main reports it: {'; '.join(unverified)}")
+    if definition.background:
+        names = ", ".join(monitor.name for monitor in definition.background)
+        lines.append(f"      monitors: {names}")
+    return lines

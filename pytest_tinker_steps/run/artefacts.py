@@ -1,0 +1,63 @@
+"""Declared inputs and outputs: files that must be there, and that must be this step's own work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from glob import glob
+from pathlib import Path
+
+from ..plan.model import Step
+
+
+def missing(path: str, folder: Path) -> str:
+    """Why a declared file counts as missing, or an empty string.
+
+    Args:
+        path: relative to ``folder``; may be a glob, of which one match must hold.
+    """
+    return _judge(path, folder, 0)
+
+
+def not_written(path: str, folder: Path, since_ns: int) -> str:
+    """Why a declared output does not count as written by the step, or an empty string.
+
+    Args:
+        since_ns: start of the step's first unfinished attempt, by the file system's own clock.
+    """
+    return _judge(path, folder, since_ns)
+
+
+def assumable(step: Step, folder: Path) -> str:
+    """The first declared output that is missing, with the reason, or an empty string."""
+    for path in step.definition.outputs if step.definition else ():
+        why = missing(path, folder)
+        if why:
+            return why
+    return ""
+
+
+def _judge(path: str, folder: Path, since_ns: int) -> str:
+    matches = sorted(glob(path, root_dir=folder, recursive=True))
+    if not matches:
+        return f"{path} does not exist"
+    reasons = [_judge_one(match, folder / match, since_ns) for match in matches]
+    return "" if "" in reasons else reasons[0]
+
+
+def _judge_one(shown: str, path: Path, since_ns: int) -> str:
+    try:
+        files = list(_files(path)) if path.is_dir() else [path.stat()]
+    except OSError as error:
+        return f"{shown}: {error.strerror}"
+    if not any(stat.st_size for stat in files):
+        return f"{shown} is empty"
+    if since_ns and max(stat.st_mtime_ns for stat in files) < since_ns:
+        return f"{shown} is older than this step's work: not written by it"
+    return ""
+
+
+def _files(folder: Path) -> Iterator[os.stat_result]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            yield os.stat(os.path.join(parent, name))  # noqa: PTH116, PTH118 - walked by the thousand

@@ -1,0 +1,102 @@
+"""Ends the foreground processes of a pytest process that died, however it died.
+
+Run by path as a program of its own::
+
+    python -I -S guardian.py TOKEN PARENT_PID PARENT_START
+
+It inherits the read end of a pipe as its standard input, and the descriptors of locks: those are free only when it
+has ended too, that is when nothing is left. On the pipe come lines: ``+ PID START`` registers the leader of a session,
+``- PID`` takes it back, ``bye`` ends the guardian at once. When the pipe closes without ``bye``, or the parent is gone,
+it ends whatever carries TOKEN in its environment, is in a registered session, or descends from such.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+MARKER = "TINKER_STEPS_SESSION"
+SIGNALS = ((signal.SIGTERM, 3.0), (signal.SIGKILL, 2.0))
+_LOOK_AT_PARENT_MS = 1000
+
+
+class Register:
+    """The sessions to end, as the lines of the pipe tell them."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[int, float | None] = {}
+        self.bye = False
+        self._torn = b""
+
+    def take(self, data: bytes) -> None:
+        *lines, self._torn = (self._torn + data).split(b"\n")
+        for line in lines:
+            match line.split():
+                case [b"+", pid, start]:
+                    self.sessions[int(pid)] = float(start) if start != b"gone" else None
+                case [b"-", pid]:
+                    self.sessions.pop(int(pid), None)
+                case [b"bye"]:
+                    self.bye = True
+
+
+def main(token: str, parent: int, parent_start: float) -> None:
+    """Waits for the parent's end, then ends what it left.
+
+    Args:
+        token: value of the marker.
+        parent, parent_start: identity of the pytest process.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # At the end: the names of our other modules must not hide those of the standard library.
+    sys.path.append(__file__.rpartition("/")[0])
+    proctree = import_module("proctree")
+
+    def parent_lives() -> bool:
+        return bool(proctree.alive(parent, parent_start))
+
+    register = Register()
+    _listen(register, parent, parent_lives)
+    if register.bye:
+        return
+
+    def left() -> list[tuple[int, float]]:
+        groups = proctree.still_theirs(register.sessions)
+        found: list[tuple[int, float]] = proctree.find(MARKER, token, groups=groups)
+        return found
+
+    signals = SIGNALS
+    while left():
+        proctree.end(left, signals=signals)
+        signals = SIGNALS[-1:]
+
+
+def _listen(register: Register, parent: int, parent_lives: Callable[[], bool]) -> None:
+    """Returns when the pipe closes, at ``bye``, or when the parent is gone.
+
+    The pipe alone does not tell the parent's death: a process that the parent forked without an exec holds its
+    writing end too.
+    """
+    os.set_blocking(0, False)
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    with contextlib.suppress(OSError, AttributeError):
+        poll.register(os.pidfd_open(parent), select.POLLIN)
+    while not register.bye:
+        poll.poll(_LOOK_AT_PARENT_MS)
+        # Asked before the pipe is emptied: what a dead parent has written is all there then.
+        lives = parent_lives()
+        try:
+            while data := os.read(0, 65536):
+                register.take(data)
+        except BlockingIOError:
+            if lives:
+                continue
+        return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

@@ -1,0 +1,273 @@
+"""Finds and ends processes: by a marker in their environment, by group and session, by descent.
+
+Loaded by the guardian without the package around it, so it imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+RAW = sys.platform == "linux"
+"""Whether /proc is read directly; elsewhere psutil is asked."""
+
+Identity = tuple[int, float]
+"""Process id and start identity: together never the same for two processes."""
+
+Signals = Sequence[tuple[int, float]]
+"""Signal numbers in the order in which they are sent, each with the seconds to wait after it."""
+
+_Row = tuple[int, int, int, int, float, bool]
+"""Process id, parent, group, session, start, and whether it has ended and only waits to be reaped."""
+
+_ENVIRON_PIECE = 65536
+_SHORTEST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.05
+
+
+def started(pid: int) -> float | None:
+    """The start identity of a process, or None when there is no such process.
+
+    It is only good for comparison: clock ticks since boot on Linux (field 22 of ``/proc/PID/stat``, proc(5)),
+    seconds of the epoch elsewhere.
+    """
+    row = _row(pid)
+    return None if row is None else row[4]
+
+
+def alive(pid: int, start: float) -> bool:
+    """Whether the process that had this id and start still runs; one that only waits to be reaped does not."""
+    row = _row(pid)
+    return row is not None and row[4] == start and not row[5]
+
+
+def still_theirs(groups: Mapping[int, float | None]) -> list[int]:
+    """The groups and sessions whose number has not been given to another process meanwhile.
+
+    A number is not given away while the group or session has members, so a leader that is gone speaks for the
+    group; a process that has the number but not the leader's start speaks against it.
+
+    Args:
+        groups: numbers, each with the start identity of the leader (None when it was gone already).
+    """
+    return [number for number, start in groups.items() if started(number) in (None, start)]
+
+
+def last_pid() -> int | None:
+    """The process id given out last, where the system says it (Linux)."""
+    if not RAW:
+        return None
+    data = _read("/proc/loadavg", 256)
+    return int(data.split()[4]) if data else None
+
+
+def find(
+    marker_name: str, value: str, *, newer_than_pid: int | None = None, groups: Iterable[int] = ()
+) -> list[Identity]:
+    """All living processes of this user that belong to a marker, with all their descendants, never ourselves.
+
+    Args:
+        marker_name, value: what the initial environment must hold.
+        newer_than_pid: look only at higher ids, which is faster. Only for a short time after that id was given
+            out; ignored when the ids have begun anew since.
+        groups: numbers of process groups and sessions whose members belong, whatever their environment.
+    """
+    return _family(set(groups), newer_than_pid, f"{marker_name}={value}")[0]
+
+
+def members(groups: Iterable[int]) -> tuple[list[Identity], set[int]]:
+    """The living processes of these groups and sessions with all their descendants, and the sessions they are in."""
+    return _family(set(groups), None, None)
+
+
+def end(
+    find_again: Callable[[], list[Identity]],
+    *,
+    signals: Signals = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 2.0)),
+    on_signal: Callable[[int], None] | None = None,
+) -> int:
+    """Ends processes, also those that are forked meanwhile.
+
+    Args:
+        find_again: gives the processes that still live; called again and again until there are none.
+        signals: sent in this order.
+        on_signal: told of each signal before it is sent.
+
+    Returns:
+        How many distinct processes were found.
+    """
+    seen: set[Identity] = set()
+    for number, seconds in signals:
+        told: set[Identity] = set()
+        deadline = time.monotonic() + seconds
+        pause = _SHORTEST_PAUSE
+        while found := find_again():
+            if not told and on_signal is not None:
+                on_signal(number)
+            for process in found:
+                if process not in told:
+                    _send(process, number)
+            told.update(found)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+        seen |= told
+        if not found:
+            break
+    return len(seen)
+
+
+def writers(descriptor: int) -> set[int]:
+    """The sessions of the other processes that hold the writing end of a pipe, by any of its descriptors.
+
+    Says nothing (an empty set) where the system has no ``/proc/PID/fd``.
+    """
+    if not RAW:
+        return set()
+    pipe = f"pipe:[{os.fstat(descriptor).st_ino}]"
+    return {row[3] for row in _rows(None) if row[0] != os.getpid() and _writes_to(row[0], pipe)}
+
+
+def _writes_to(pid: int, pipe: str) -> bool:
+    folder = f"/proc/{pid}/fd"
+    try:
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f"{folder}/{name}") == pipe and _for_writing(f"/proc/{pid}/fdinfo/{name}"):
+                    return True
+    except OSError:
+        pass
+    return False
+
+
+def _for_writing(fdinfo: str) -> bool:
+    for line in _read(fdinfo, 4096).splitlines():
+        if line.startswith(b"flags:"):
+            return bool(int(line[6:], 8) & os.O_ACCMODE)
+    return False
+
+
+def _family(groups: set[int], newer_than_pid: int | None, marker: str | None) -> tuple[list[Identity], set[int]]:
+    if newer_than_pid is not None and (last_pid() or 0) < newer_than_pid:
+        newer_than_pid = None
+    rows = _rows(newer_than_pid)
+    ours = os.getpid()
+    chosen = {row[0] for row in rows if row[2] in groups or row[3] in groups}
+    if marker is not None:
+        needle = b"\0" + os.fsencode(marker) + b"\0"
+        empty = []
+        for pid, parent, _, _, _, ended in rows:
+            if pid not in chosen and not ended:
+                environ = _environ(pid)
+                if environ is None:
+                    continue
+                if needle in environ:
+                    chosen.add(pid)
+                elif environ == b"\0\0" and parent != 2 and pid != 2:
+                    empty.append(pid)
+        # A process in the middle of an exec shows an empty environment for a moment.
+        chosen.update(pid for pid in empty if needle in (_environ(pid) or b""))
+    chosen.discard(ours)
+    if not chosen:
+        return [], set()
+    children: dict[int, list[int]] = {}
+    for row in rows:
+        children.setdefault(row[1], []).append(row[0])
+    grown = list(chosen)
+    for pid in grown:
+        fresh = [child for child in children.get(pid, ()) if child not in chosen and child != ours]
+        chosen.update(fresh)
+        grown.extend(fresh)
+    living = [row for row in rows if row[0] in chosen and not row[5]]
+    return [(row[0], row[4]) for row in living], {row[3] for row in living}
+
+
+def _send(process: Identity, number: int) -> None:
+    pid, start = process
+    descriptor = None
+    # Once we hold a descriptor of the process, its number cannot come to mean another one between look and signal.
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.pidfd_open(pid)
+    try:
+        if started(pid) != start:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if descriptor is None:
+                os.kill(pid, number)
+            else:
+                signal.pidfd_send_signal(descriptor, number)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _read(path: str, size: int) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        data = os.read(descriptor, size)
+        if len(data) == size:
+            while more := os.read(descriptor, size):
+                data += more
+        return data
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def _row(pid: int) -> _Row | None:
+    return _parsed(pid, _read(f"/proc/{pid}/stat", 4096)) if RAW else _asked(pid)
+
+
+def _rows(newer_than_pid: int | None) -> list[_Row]:
+    if RAW:
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    else:
+        import psutil
+
+        pids = psutil.pids()
+    floor = newer_than_pid or 0
+    return [row for pid in pids if pid > floor and (row := _row(pid)) is not None]
+
+
+def _parsed(pid: int, stat: bytes) -> _Row | None:
+    # The name, field 2, may itself hold spaces and brackets.
+    fields = stat[stat.rfind(b")") + 2 :].split(None, 20)
+    if len(fields) < 20:
+        return None
+    return (pid, int(fields[1]), int(fields[2]), int(fields[3]), float(fields[19]), fields[0] in (b"Z", b"X"))
+
+
+def _asked(pid: int) -> _Row | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.uids().real != os.getuid():
+            return None
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return (pid, process.ppid(), os.getpgid(pid), os.getsid(pid), process.create_time(), ended)
+    except (psutil.Error, OSError):
+        return None
+
+
+def _environ(pid: int) -> bytes | None:
+    """The initial environment, each variable between zero bytes; None when it may not be read."""
+    if RAW:
+        return b"\0" + _read(f"/proc/{pid}/environ", _ENVIRON_PIECE) + b"\0"
+    import psutil
+
+    try:
+        variables = psutil.Process(pid).environ()
+    except (psutil.Error, OSError):
+        return None
+    return b"\0" + b"\0".join(os.fsencode(f"{name}={value}") for name, value in variables.items()) + b"\0"

@@ -1,0 +1,70 @@
+"""What every phase of every step shares in one pytest process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..plan.model import Pairs
+from .process import Processes
+from .redaction import Redactor
+
+LOGS = "logs"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Attributes:
+    folder: of the task list; commands run there unless they say otherwise.
+    state: the ``.steps`` folder.
+    processes: starts and ends processes.
+    redactor: hides secrets.
+    checks_parallel: how many checks of a phase run at once.
+    interpreter: runs scripts; ``python`` in commands is this one.
+    environ: of this process, without what pytest puts there for tests.
+    """
+
+    folder: Path
+    state: Path
+    processes: Processes
+    redactor: Redactor
+    checks_parallel: int = 3
+    interpreter: str = sys.executable
+    environ: Mapping[str, str] = field(default_factory=lambda: base_environ(os.environ))
+
+    def logs(self, task_id: str) -> Path:
+        return self.state / LOGS / task_id
+
+    def shown(self, path: Path) -> str:
+        """A path as it is shown: relative to the folder of the list where it is inside."""
+        return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
+
+    def cwd(self, *given: str | None) -> Path:
+        """The last given folder, relative to the folder of the list."""
+        chosen = next((path for path in reversed(given) if path), None)
+        return self.folder / chosen if chosen else self.folder
+
+
+def base_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of processes: PATH begins with the interpreter's folder, and a step is no test."""
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("PYTEST_XDIST_") and name != "PYTEST_CURRENT_TEST"
+    }
+    here = str(Path(sys.executable).parent)
+    path = kept.get("PATH", os.defpath)
+    if path.split(os.pathsep, 1)[0] != here:
+        kept["PATH"] = here + os.pathsep + path
+    return kept
+
+
+def layered(base: Mapping[str, str], *pairs: Pairs) -> dict[str, str]:
+    """An environment with further values laid over it, the last one winning."""
+    result = dict(base)
+    for layer in pairs:
+        result.update(layer)
+    return result

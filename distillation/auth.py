@@ -195,11 +195,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         key = settings.api_key()
         if key is not None:
             check_key_form(key)
-        print(f"engine: {settings.engine()}\nkey form: {'good' if key else 'no key'}")
+        print(f"key form: {'good' if key else 'no key'}\nengine: {settings.engine()}")
         return
     if options.check:
         record = check_record()
-        print(f"engine: {record['engine']}\nauthenticated: {int(bool(record.get('authenticated')))}")
+        print(f"authenticated: {int(bool(record.get('authenticated')))}\nengine: {record['engine']}")
         return
     settled = settle()
     write_json(settings.run_folder() / RECORD, asdict(settled))

@@ -96,19 +96,23 @@ def _sample(characters: Sequence[Character], reason: str) -> Source:
 def _from_hub(characters: Sequence[Character]) -> dict[str, Path]:
     hub = importlib.import_module("huggingface_hub")
     in_reach = hub_answers()
-    return {
-        character.name: Path(
-            hub.hf_hub_download(
+    files = {}
+    for character in characters:
+        try:
+            # Out of reach, only the client's cache is asked, which answers at once.
+            path = hub.hf_hub_download(
                 settings.DATASET,
                 file_in_dataset(character),
                 repo_type="dataset",
                 etag_timeout=PROBE_TIMEOUT,
-                # Out of reach, only the client's cache is asked, which answers at once.
                 local_files_only=not in_reach,
             )
-        )
-        for character in characters
-    }
+        except Exception as cause:
+            if in_reach:
+                raise
+            raise ConnectionError("the hub is out of reach") from cause
+        files[character.name] = Path(path)
+    return files
 
 
 def hub_answers(timeout: float = PROBE_TIMEOUT) -> bool:
@@ -128,6 +132,8 @@ def hub_answers(timeout: float = PROBE_TIMEOUT) -> bool:
 def _first_line(cause: Exception) -> str:
     if isinstance(cause, ModuleNotFoundError):
         return f"{cause.name} is not installed"
+    if isinstance(cause, ConnectionError):
+        return str(cause)
     text = str(cause).strip().splitlines()
     return f"{type(cause).__name__}: {text[0][:120]}" if text else type(cause).__name__
 
@@ -219,8 +225,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if options.check:
         report = check_report()
-        print(f"source: {report['source']}\ncharacters: {len(report['characters'])}")
-        print(f"examples: {report['examples']}\nbroken lines: {report['broken_lines']}")
+        print(f"broken lines: {report['broken_lines']}\ncharacters: {len(report['characters'])}")
+        print(f"examples: {report['examples']}\nsource: {report['source']}")
         return
     source = choose(options.source)
     report = bring(source)

@@ -114,7 +114,8 @@ def ensure(
             f"{sys.executable} has no pip; install by hand: "
             f"uv pip install -r {REQUIREMENTS.name} -c {CONSTRAINTS.name}"
         )
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
+    command += ["--no-input", "--progress-bar", "off"]
     command += [*map(str, requirements), "-c", str(constraints)]
     code = (runner or _pip)(command)
     if code != 0:
@@ -154,7 +155,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise DistillationError("not everything is installed; run python -m distillation.install")
         return
     installed = ensure(requirements)
-    there = ", ".join(f"{r.name} {importlib.metadata.version(r.name)}" for r in requirements)
+    there = ", ".join(
+        f"{r.name.replace('_', '-')} {importlib.metadata.version(r.name)}" for r in requirements
+    )
     events.note(f"installed {len(installed)} missing, now {there}" if installed else f"all there: {there}")
     events.metric("packages_installed", len(installed))
     events.criterion("Requirements installed")

@@ -7,6 +7,7 @@ import shlex
 import sys
 import uuid
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,11 @@ class Active:
         """End the session after the current item."""
         if self.session is not None:
             self.session.shouldfail = reason
+
+    @cached_property
+    def dumped(self) -> str:
+        """The session for workers; made once for all of them."""
+        return self.frozen.dump()
 
     # -- steps
 

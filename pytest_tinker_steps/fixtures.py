@@ -162,7 +162,8 @@ class reported:  # noqa: N801 - reads as a sentence where it is used
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
         __tracebackhide__ = True
         if isinstance(error, PhaseFailed):
-            pytest.fail(error.message, pytrace=False)
+            raise pytest.fail.Exception(error.message, pytrace=False) from None
         if isinstance(error, JournalError):
             self._active.stop(str(error))
-            pytest.fail(f"{error}; nothing is ticked that is not recorded", pytrace=False)
+            message = f"{error}; nothing is ticked that is not recorded"
+            raise pytest.fail.Exception(message, pytrace=False) from None

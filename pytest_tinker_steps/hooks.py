@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from . import collect
-from .activation import Active
+from . import collect, scheduling
+from .activation import Active, distributed
 from .collect import StepFile, StepItem
-from .plan import graph
 from .plan.model import PlanError, Step
 from .record.controller import OK
 from .record.frozen import Frozen
 from .report import summary
+from .scheduling import IdleItem, StepScheduling
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
+def plugins(active: Active) -> Iterator[tuple[str, object]]:
+    """The hooks that this process needs, with names to register them under."""
+    yield "session", Hooks(active)
+    if active.worker:
+        yield "worker", WorkerHooks()
+    elif distributed(active.config):
+        yield "distribution", DistributionHooks(active)
+
+
 class Hooks:
-    """One session's hooks."""
+    """Hooks of every process of a session with steps."""
 
     def __init__(self, active: Active) -> None:
         self.active = active
@@ -31,6 +40,7 @@ class Hooks:
         self._reasons: dict[str, str] = {}
         self._warned: set[str] = set()
         self._handlers: dict[int, Any] = {}
+        self._summing_up = False
 
     @property
     def frozen(self) -> Frozen:
@@ -123,25 +133,24 @@ class Hooks:
     # -- running
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        if isinstance(item, IdleItem):
+            if nextitem is None:
+                item.end()
+            return True
         if not isinstance(item, StepItem):
-            return
+            return None
         reason = self.frozen.skips.get(item.step.id) or self._blocked(item.step)
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
+        return None
 
     def _blocked(self, step: Step) -> str:
-        if self.active.controller is None or self.frozen.mode == "verify" or step.id in self.frozen.refusals:
+        controller = self.active.controller
+        if controller is None or self.frozen.mode == "verify" or step.id in self.frozen.refusals:
             return ""
-        waited = frozenset(n.step for n in step.needs if n.step in self.frozen.selected)
-        verdicts = {
-            name: "passed" if verdict in ("done", "assumed") else verdict
-            for name in waited
-            if (verdict := self.active.controller.tale(name).verdict)
-        }
-        satisfied = {name for name in waited if name not in verdicts and self.frozen.satisfied(name)}
-        blocker = graph.blocked_by(step, verdicts, waited - satisfied)
-        return f"blocked by {blocker}" if blocker else ""
+        found = scheduling.blocker(step, self.frozen, controller.verdicts)
+        return f"blocked by {found}" if found else ""
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_makereport(
@@ -219,12 +228,17 @@ class Hooks:
             return category, letter, word
         if getattr(report, "steps_warned", False):
             category, letter, word = "warned", "w", "WARNED"
-        if self.active.console.own_result:
+        if self.active.console.own_result and not self._summing_up:
             return category, "", ""
         return category, letter, word
 
     def pytest_report_header(self) -> list[str]:
         return summary.header(self.frozen, self.active.short_secrets)
+
+    @pytest.hookimpl(tryfirst=True, specname="pytest_terminal_summary")
+    def pytest_steps_end_of_live_output(self) -> None:
+        # From here on results are listed, with pytest's own words for them.
+        self._summing_up = True
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -242,3 +256,53 @@ def _first_line(text: str) -> str:
     lines = [line for line in text.strip().splitlines() if line.strip()]
     errors = [line[1:].strip() for line in lines if line.startswith("E ")]
     return errors[0] if errors else (lines[0].strip() if lines else "")
+
+
+class WorkerHooks:
+    """What a worker of xdist needs besides."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        # After xdist has told the controller the ids: the idle item is nobody's business.
+        session.items.append(IdleItem.from_parent(session, name="idle"))
+
+
+class DistributionHooks:
+    """What the controller of an xdist session needs besides."""
+
+    def __init__(self, active: Active) -> None:
+        self.active = active
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["tinker_steps"] = self.active.dumped
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config) -> StepScheduling:
+        from xdist.workermanage import parse_tx_spec_config
+
+        return StepScheduling(
+            self.active.frozen, self._verdicts, len(parse_tx_spec_config(config)), self._report_skip
+        )
+
+    def _verdicts(self) -> dict[str, str]:
+        controller = self.active.controller
+        return controller.verdicts if controller else {}
+
+    def _report_skip(self, nodeid: str, step: Step, reason: str) -> None:
+        hook = self.active.config.hook
+        location = (self.active.frozen.nodeid, step.box.line - 1, f"{step.node_name} {step.title}")
+        hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
+        for report in scheduling.skip_reports(nodeid, step, self.active.frozen.nodeid, reason):
+            hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        frozen, controller = self.active.frozen, self.active.controller
+        step = frozen.step_of(crashitem)
+        if step is None or controller is None:
+            return
+        report.when = "call"
+        report.location = (frozen.nodeid, step.box.line - 1, f"{step.node_name} {step.title}")
+        controller.crashed(step, "its worker died")

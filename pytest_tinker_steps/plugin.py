@@ -86,8 +86,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
         active = activate(config)
         if active is not None:
-            from . import fixtures
-            from .hooks import Hooks
+            from . import fixtures, hooks
 
             config.pluginmanager.register(fixtures, "tinker_steps_fixtures")
-            config.pluginmanager.register(Hooks(active), "tinker_steps_session")
+            for name, plugin in hooks.plugins(active):
+                config.pluginmanager.register(plugin, f"tinker_steps_{name}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from .tickline import BOM, BOX_LINE, LINE, decode
+from .tickline import BOM, BOX_LINE, LINE, readable
 
 _NESTING = 100  # levels of blocks; a list takes two. Enough for people, too few for a recursion error
 _FRONT_MATTER = {"---": ("---", "..."), "+++": ("+++",)}
@@ -82,7 +82,7 @@ def scan(data: bytes, path: str) -> Blocks:
     while position < len(data):
         line = LINE.match(data, position)
         assert line is not None  # the pattern matches the empty string
-        blocks.lines.append(decode(line.group()).rstrip("\r\n"))
+        blocks.lines.append(readable(line.group()))
         blocks.offsets.append(position)
         position = line.end()
     shown = blocks.lines.copy()
@@ -118,8 +118,10 @@ def _walk(tokens: list[Token], blocks: Blocks) -> None:
         match token.type:
             case "bullet_list_open" | "ordered_list_open":
                 lists.append(count)
-                if index and tokens[index - 1].type == "paragraph_close":
-                    blocks.announced[count] = tokens[index - 2].content.rpartition("\n")[2]
+                # the paragraph of a box is its own text and announces nothing
+                before = tokens[max(0, index - 3) : index]
+                if before and before[-1].type == "paragraph_close" and not _is_box(before[0], blocks):
+                    blocks.announced[count] = before[1].content.rpartition("\n")[2]
                 count += 1
             case "bullet_list_close" | "ordered_list_close":
                 lists.pop()
@@ -161,6 +163,10 @@ def _item(token: Token, inside: list[Token], blocks: Blocks) -> tuple[int, int, 
     return None
 
 
+def _is_box(paragraph: Token, blocks: Blocks) -> bool:
+    return bool(blocks.items) and blocks.items[-1].line == _span(paragraph)[0]
+
+
 def _heading(token: Token, text: str, blocks: Blocks) -> None:
     line, end = _span(token)
     underlined = not token.markup.startswith("#")
@@ -178,7 +184,7 @@ def _hidden(token: Token, blocks: Blocks) -> None:
     if token.type == "fence":
         if end - line - 1 <= token.content.count("\n"):
             blocks.warnings.append(
-                f"{place}: code fence is never closed {hides}; close it with {token.markup} on a line of its own"
+                f"{place}: code fence is never closed {hides}; put {token.markup} on a line of its own"
             )
     elif token.content.lstrip().startswith("<!--"):
         if "-->" not in token.content:

@@ -80,7 +80,8 @@ def read(text: str, whole: str = "") -> Reading:
     """Read the first line of a box.
 
     Args:
-        text: what stands after the bracket, without the tick suffix.
+        text: what stands after the bracket, without the tick suffix. A space before it matters:
+            only a ``*`` right after the bracket makes a step optional.
         whole: the box's whole paragraph, if it is longer than a line: a strike may end further down.
 
     Returns:
@@ -189,7 +190,9 @@ def slug(heading: str) -> str:
 
 
 _AGGREGATE = re.compile(
-    r"(?:steps|tasks)\s+#?\d+\s*(?:[-–—,&]|to|through|and)\s*#?\d+(?!\w)|(?:step|task)\s+#?\d+[-–—]\d+(?!\w)",
+    r"(?:(?:steps|tasks)\s+#?\d+\s*(?:[-–—,&]|to|through|and)\s*#?\d+|(?:step|task)\s+#?\d+[-–—]\d+)"
+    # a range with plain words behind it is a piece of work: "Tasks 1-5 integration test"
+    r"(?:[,\d\s–—-]|and |to )*(?=$|[:.(*_~]|(?:are |all )*(?:complete|done|finish|verified|implemented|pass))",
     re.IGNORECASE,
 )
 

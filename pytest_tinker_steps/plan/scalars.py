@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from pytest_tinker_steps.plan.model import RetryCause
@@ -24,7 +24,7 @@ LONGEST = 30 * 24 * 3600.0
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) *(ms|s|m|min|h|d)?", re.ASCII)
 _SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) *(b|[kmgt]i?b)?", re.ASCII)
-_BYTES = {None: 1, "b": 1} | {
+_BYTES: dict[str | None, int] = {None: 1, "b": 1} | {
     f"{letter}{i}b": base**power
     for power, letter in enumerate("kmgt", 1)
     for i, base in (("", 1000), ("i", 1024))
@@ -33,7 +33,9 @@ _BYTES = {None: 1, "b": 1} | {
 NOT_BLANK = r"\S"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 MODULE = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
-FUNCTION = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+FUNCTION = (
+    r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+)
 URL = r"^https?://[^\s/]+\S*$"
 
 PATTERN_WORDS = {
@@ -119,7 +121,9 @@ def _regex_problem(pattern: str) -> str:
             compiled = re.compile(pattern)
     except re.error as error:
         at = f" at character {error.pos + 1}" if error.pos is not None else ""
-        return f"is not a regular expression: {error.msg}{at}; put a backslash before a character meant as such"
+        return (
+            f"is not a regular expression: {error.msg}{at}; put a backslash before a character meant as such"
+        )
     except (OverflowError, RecursionError):
         return "is not a regular expression that can be used; make it smaller"
     return "" if compiled.groups else "needs a group"
@@ -148,12 +152,16 @@ def _command(value: object) -> str | tuple[str, ...]:
         _without_nul(value)
         return value
     if not isinstance(value, list):
-        raise wrong(f"must be a command, not {describe(value)}; write text for the shell, or a list without one")
+        raise wrong(
+            f"must be a command, not {describe(value)}; write text for the shell, or a list without one"
+        )
     if not value or not isinstance(value[0], str) or not value[0].strip():
         raise wrong("starts with nothing; the first entry of the list is the program")
     for number, item in enumerate(value, 1):
         if not isinstance(item, str):
-            raise wrong(f"must be a list of texts, but entry {number} is {describe(item)}; put quotes around it")
+            raise wrong(
+                f"must be a list of texts, but entry {number} is {describe(item)}; put quotes around it"
+            )
         _without_nul(item)
     return tuple(value)
 
@@ -164,7 +172,7 @@ def _without_nul(text: str) -> str:
     return text
 
 
-def _one_or_list(value: object) -> object:
+def one_or_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
@@ -176,7 +184,9 @@ def shorthand(key: str, kind: type | tuple[type, ...], expected: str) -> Callabl
             return value
         if isinstance(value, kind) and not isinstance(value, bool):
             return {key: value}
-        raise wrong(f"must be {expected} or a mapping, not {describe(value)}; see the documentation of the key")
+        raise wrong(
+            f"must be {expected} or a mapping, not {describe(value)}; see the documentation of the key"
+        )
 
     return expand
 
@@ -187,7 +197,12 @@ Timeout = Annotated[float, BeforeValidator(_timeout, json_schema_input_type=_Dur
 Delay = Annotated[float, BeforeValidator(_delay, json_schema_input_type=_DurationInput)]
 Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str)]
 Text = Annotated[str, Field(pattern=NOT_BLANK)]
-Argument = Annotated[str, AfterValidator(_without_nul)]
+Argument = Annotated[
+    str,
+    AfterValidator(_without_nul),
+    # What is typed without quotes is taken as it stands, so an editor need not complain of it.
+    WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
+]
 Path = Annotated[str, Field(pattern=NOT_BLANK), AfterValidator(_without_nul)]
 VariableName = Annotated[str, Field(pattern=VARIABLE)]
 ModuleName = Annotated[str, Field(pattern=MODULE)]
@@ -199,25 +214,25 @@ CommandLine = Annotated[
     str | tuple[str, ...], PlainValidator(_command, json_schema_input_type=str | list[str])
 ]
 Environment = dict[VariableName, Argument]
-Texts = Annotated[list[Text], BeforeValidator(_one_or_list, json_schema_input_type=Text | list[Text])]
-Paths = Annotated[list[Path], BeforeValidator(_one_or_list, json_schema_input_type=Path | list[Path])]
+Texts = Annotated[list[Text], BeforeValidator(one_or_list, json_schema_input_type=Text | list[Text])]
+Paths = Annotated[list[Path], BeforeValidator(one_or_list, json_schema_input_type=Path | list[Path])]
 VariableNames = Annotated[
     list[VariableName],
     Field(min_length=1),
-    BeforeValidator(_one_or_list, json_schema_input_type=VariableName | list[VariableName]),
+    BeforeValidator(one_or_list, json_schema_input_type=VariableName | list[VariableName]),
 ]
 ModuleNames = Annotated[
     list[ModuleName],
     Field(min_length=1),
-    BeforeValidator(_one_or_list, json_schema_input_type=ModuleName | list[ModuleName]),
+    BeforeValidator(one_or_list, json_schema_input_type=ModuleName | list[ModuleName]),
 ]
 Programs = Annotated[
     list[Path],
     Field(min_length=1),
-    BeforeValidator(_one_or_list, json_schema_input_type=Path | list[Path]),
+    BeforeValidator(one_or_list, json_schema_input_type=Path | list[Path]),
 ]
 RetryCauses = Annotated[
-    list[RetryCause], BeforeValidator(_one_or_list, json_schema_input_type=RetryCause | list[RetryCause])
+    list[RetryCause], BeforeValidator(one_or_list, json_schema_input_type=RetryCause | list[RetryCause])
 ]
 
 
@@ -225,7 +240,7 @@ def needs_none(value: Any) -> Any:
     """Refuse an empty ``needs``: it may mean that the step waits for none, or that nothing is said."""
     if value is None:
         raise wrong("says nothing; write [] for a step that waits for none, or remove the key")
-    return _one_or_list(value)
+    return one_or_list(value)
 
 
 def need(text: str) -> str:

@@ -1,21 +1,8 @@
 """The shapes of a definitions file, for checking at the boundary and for the JSON Schema that is shipped.
 
-``File.model_validate(value, context=Rules(...))`` reports every error of a file at once. Field errors come from
-pydantic; rules between keys are written to the context by validators that run before the fields are looked
-at, so that a wrong field does not hide them.
-
-Probes reach the model as these dictionaries (None where nothing is given):
-
-    env          {"names": [str]}
-    import       {"modules": [str]}
-    file         {"path": str, "min_bytes": int | None, "contains": str | None}
-    json, jsonl, yaml
-                 {"path": str, "required": [str], "min_rows": int | None}
-    executable   {"names": [str]}
-    disk_free    {"path": str, "bytes": int}
-    port         {"host": str, "port": int, "open": bool}
-    http         {"url": str, "status": int, "contains": str | None}
-    python       {"target": "module:function"}
+``File.model_validate(value, context=Rules(...))`` reports every error of a file at once. Field errors come
+from pydantic; rules between keys are written to the context by validators that run before the fields are
+looked at, so that a wrong field does not hide them.
 
 ``python -m pytest_tinker_steps.plan.schema`` prints the JSON Schema.
 """
@@ -38,38 +25,31 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema
 
 from pytest_tinker_steps.plan import rules, scalars
+from pytest_tinker_steps.plan.check_shapes import CheckShape, Count, RetrySpec, Shape, shape_keys
+from pytest_tinker_steps.plan.core_schema import Mode
 from pytest_tinker_steps.plan.rules import STEP_KEY, Rules
 from pytest_tinker_steps.plan.scalars import (
     CommandLine,
-    Delay,
     Environment,
     FunctionName,
-    ModuleNames,
     Needs,
     Path,
     Paths,
-    Programs,
     Regex,
-    RegexWithGroup,
-    RetryCauses,
-    Size,
     Text,
     Texts,
     Timeout,
-    Url,
     VariableName,
     VariableNames,
     shorthand,
 )
-from pytest_tinker_steps.plan.yaml_source import Map, Mode
+from pytest_tinker_steps.plan.yaml_source import Map
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-MODES: dict[str, Mode] = {
-    "env": "deep",
-    "identity": "deep",
-    "test_first": "items",
-} | dict.fromkeys(
+_TEXT: Mode = "text"
+
+MODES = dict.fromkeys(
     (
         *("step", "needs", "inputs", "outputs", "cwd", "secrets", "mode", "on_failure", "when"),
         *("task", "name", "command", "fix", "script", "args", "python", "monitor", "check", "alert"),
@@ -77,167 +57,25 @@ MODES: dict[str, Mode] = {
         *("import", "file", "json", "jsonl", "yaml", "path", "required", "contains", "executable"),
         *("host", "http", "url", "match", "not_match", "pattern", "alert_on", "value"),
     ),
-    "text",
+    _TEXT,
 )
+MODES.update(env="deep", identity="deep", test_first="items")
 """Keys whose values are text as typed, for ``yaml_source.read``."""
-
-Count = Annotated[int, Field(ge=1)]
-
-
-class Shape(BaseModel):
-    """A mapping of the file: unknown keys and guessed types are errors."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class RetryShape(Shape):
-    """How often something is tried, and when again."""
-
-    attempts: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="Total number of tries, the first included.")
-    delay: Delay = Field(0.0, description="Wait before the second try: seconds, or text like 90s, 5m, 2h.")
-    backoff: Annotated[float, Field(ge=1, le=100)] = Field(1.0, description="Multiplies the delay after each try.")
-    jitter: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Random share added to a delay; 0.1 is up to 10 %.")
-    when: RetryCauses | None = Field(None, description="Failures of a main that are tried again; all but 'pre' if absent.")
-
-
-def _retry(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value < 0:
-            raise scalars.wrong(f"must not be negative, but is {value}; write 0 for one try only")
-        return {"attempts": value + 1}
-    return shorthand("attempts", (), "a number of further tries")(value)
-
-
-RetrySpec = Annotated[RetryShape, BeforeValidator(_retry, json_schema_input_type=int | RetryShape)]
-
-
-class ExpectShape(Shape):
-    """What the process of a check must do."""
-
-    exit: Annotated[int, Field(ge=0, le=255)] = Field(0, description="Exit code that counts as success.")
-    match: Regex | None = Field(None, description="Regular expression that the output must hold.")
-    not_match: Regex | None = Field(None, description="Regular expression that the output must not hold.")
-
-
-class MetricShape(Shape):
-    """A number in the output of a check, shown on its line and held between bounds."""
-
-    name: Text = Field(description="What the number is called.")
-    pattern: RegexWithGroup = Field(description="Regular expression whose first group is the number.")
-    min: float | None = Field(None, description="Smallest value that passes.")
-    max: float | None = Field(None, description="Largest value that passes.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rules(cls, value: object, info: ValidationInfo) -> object:
-        return rules.apply(rules.metric, value, info.context)
-
-
-class FileProbe(Shape):
-    """A file that must exist."""
-
-    path: Path = Field(description="Path or glob, relative to the folder of the check.")
-    min_bytes: Size | None = Field(None, description="Smallest size: bytes, or text like 500 MB or 2 GiB.")
-    contains: Text | None = Field(None, description="Text that the file must hold.")
-
-
-class DataProbe(Shape):
-    """A data file that must parse."""
-
-    path: Path = Field(description="Path, relative to the folder of the check.")
-    required: Texts = Field(default=[], description="Keys that every row (or the one mapping) must have.")
-    min_rows: Annotated[int, Field(ge=0)] | None = Field(None, description="Smallest number of rows.")
-
-
-class DiskProbe(Shape):
-    """Room that a disk must have."""
-
-    path: Path = Field(".", description="A path on the disk.")
-    at_least: Size = Field(description="Free room: bytes, or text like 500 MB or 2 GiB.")
-
-
-class PortProbe(Shape):
-    """A TCP port that must listen, or must be free."""
-
-    host: Text = Field("127.0.0.1", description="Name or address.")
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Number of the port.")
-    open: bool = Field(True, description="true: somebody listens there; false: nobody does.")
-
-
-class HttpProbe(Shape):
-    """A URL that must answer."""
-
-    url: Url = Field(description="What is fetched.")
-    status: Annotated[int, Field(ge=100, le=599)] = Field(200, description="Status that counts as success.")
-    contains: Text | None = Field(None, description="Text that the answer must hold.")
-
-
-def _probe(shape: type[Shape], key: str, kind: Any, expected: str) -> Any:
-    """``shape``, or a bare value that stands for its ``key``."""
-    return Annotated[shape, BeforeValidator(shorthand(key, kind, expected), json_schema_input_type=kind | shape)]
-
-
-FileSpec = _probe(FileProbe, "path", str, "a path")
-DataSpec = _probe(DataProbe, "path", str, "a path")
-DiskSpec = _probe(DiskProbe, "at_least", int | str, "a size")
-PortSpec = _probe(PortProbe, "port", int, "the number of a port")
-HttpSpec = _probe(HttpProbe, "url", str, "a URL")
-
-CheckEnvironment = Annotated[
-    Annotated[Environment, Tag("mapping")] | Annotated[VariableNames, Tag("names")],
-    Discriminator(lambda value: "mapping" if isinstance(value, dict) else "names"),
-]
-
-
-class CheckShape(Shape):
-    """One small command or built-in probe: exactly one of command, env, import, file, json, jsonl, yaml,
-    executable, disk_free, port, http, python, explore, verify and estimate."""
-
-    task: Text | None = Field(None, description="Name of the check; the first word of its command if absent.")
-    name: Text | None = Field(None, description="The same as task.")
-    command: CommandLine | None = Field(None, description="Text for /bin/sh, or a list for a process without a shell.")
-    env: CheckEnvironment | None = Field(
-        None,
-        description="A name or list of names: these environment variables must be set. A mapping: added to the "
-        "environment of the check.",
-    )
-    import_: ModuleNames | None = Field(None, alias="import", description="Python modules that must import.")
-    file: FileSpec | None = Field(None, description="A file that must exist.")
-    json_: DataSpec | None = Field(None, alias="json", description="A JSON file that must parse.")
-    jsonl: DataSpec | None = Field(None, description="A JSON lines file whose every line must parse.")
-    yaml: DataSpec | None = Field(None, description="A YAML file that must parse.")
-    executable: Programs | None = Field(None, description="Programs that must be on the PATH.")
-    disk_free: DiskSpec | None = Field(None, description="Free room that a disk must have.")
-    port: PortSpec | None = Field(None, description="A TCP port that must listen, or must be free.")
-    http: HttpSpec | None = Field(None, description="A URL that must answer.")
-    python: FunctionName | None = Field(None, description="A function, module:function, that must return or not raise.")
-    explore: Text | None = Field(None, description="A check in natural language, for an agent.")
-    verify: Text | None = Field(None, description="A check in natural language, for an agent.")
-    estimate: Text | None = Field(None, description="A check in natural language, for an agent.")
-    timeout: Timeout | None = Field(None, description="Deadline: seconds, or text like 90s, 5m, 2h; 30 s if absent.")
-    parallel: bool = Field(True, description="false: runs alone, not beside the other checks.")
-    critical: bool = Field(True, description="false: a failure is a warning and stops nothing.")
-    expect: ExpectShape | None = Field(None, description="What the command must do; exit 0 if absent.")
-    metric: MetricShape | None = Field(None, description="A number to read from the output.")
-    fix: CommandLine | None = Field(None, description="Command that is run once after a failure, before the next try.")
-    retries: RetrySpec | None = Field(None, description="Number of further tries, or how to retry.")
-    cwd: Path | None = Field(None, description="Folder to run in, relative to that of the task list.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rules(cls, value: object, info: ValidationInfo) -> object:
-        return rules.apply(rules.check, value, info.context, frozenset(KEYS["CheckShape"]))
 
 
 class MonitorShape(Shape):
     """A command repeated while a main runs: exactly one of command, monitor, check and alert."""
 
-    task: Text | None = Field(None, description="Name of the monitor; the first word of its command if absent.")
+    task: Text | None = Field(
+        None, description="Name of the monitor; the first word of its command if absent."
+    )
     name: Text | None = Field(None, description="The same as task.")
     command: CommandLine | None = Field(None, description="Command whose output is recorded.")
     monitor: CommandLine | None = Field(None, description="The same as command.")
     check: CommandLine | None = Field(None, description="The same as command.")
-    alert: CommandLine | None = Field(None, description="Command that raises an alert when it exits 0 with output.")
+    alert: CommandLine | None = Field(
+        None, description="Command that raises an alert when it exits 0 with output."
+    )
     interval: Timeout = Field(60.0, description="Time between two starts: seconds, or text like 90s, 5m, 2h.")
     alert_on: Regex | None = Field(None, description="Regular expression in the output that raises an alert.")
     timeout: Timeout = Field(30.0, description="Deadline of one run.")
@@ -245,7 +83,10 @@ class MonitorShape(Shape):
     @model_validator(mode="before")
     @classmethod
     def _rules(cls, value: object, info: ValidationInfo) -> object:
-        return rules.apply(rules.monitor, value, info.context, frozenset(KEYS["MonitorShape"]))
+        return rules.apply(rules.monitor, value, info.context, _MONITOR_KEYS)
+
+
+_MONITOR_KEYS = shape_keys(MonitorShape)
 
 
 class TestFirstShape(Shape):
@@ -253,10 +94,14 @@ class TestFirstShape(Shape):
 
     __test__ = False  # not a test class, whatever its name looks like to pytest
 
-    args: list[scalars.Argument] | None = Field(None, description="Arguments for the script, in place of its own.")
+    args: list[scalars.Argument] | None = Field(
+        None, description="Arguments for the script, in place of its own."
+    )
     command: CommandLine | None = Field(None, description="A command of its own.")
     env: Environment | None = Field(None, description="Added to the environment of the run.")
-    timeout: Timeout | None = Field(None, description="Deadline: seconds, or text like 90s, 5m, 2h; 300 s if absent.")
+    timeout: Timeout | None = Field(
+        None, description="Deadline: seconds, or text like 90s, 5m, 2h; 300 s if absent."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -286,7 +131,10 @@ class CriterionShape(Shape):
     check: CheckShape | None = Field(None, description="How it is checked; without it the main reports it.")
 
 
-CriterionSpec = _probe(CriterionShape, "text", str, "text")
+CriterionSpec = Annotated[
+    CriterionShape,
+    BeforeValidator(shorthand("text", str, "text"), json_schema_input_type=str | CriterionShape),
+]
 Criteria = Annotated[list[CriterionSpec], BeforeValidator(scalars.one_or_list)]
 
 
@@ -296,13 +144,22 @@ class ChunkShape(Shape):
     size: Count = Field(description="Number of examples.")
 
 
+ChunkSpec = Annotated[
+    ChunkShape, BeforeValidator(shorthand("size", int, "a size"), json_schema_input_type=int | ChunkShape)
+]
+
+
 class MainShape(Shape):
     """What the step does: at most one of command, script and python."""
 
-    command: CommandLine | None = Field(None, description="Text for /bin/sh, or a list for a process without a shell.")
+    command: CommandLine | None = Field(
+        None, description="Text for /bin/sh, or a list for a process without a shell."
+    )
     script: Path | None = Field(None, description="A Python file, run with the interpreter of the session.")
     args: list[scalars.Argument] | None = Field(None, description="Arguments of the script.")
-    python: FunctionName | None = Field(None, description="A function, module:function, called in the session.")
+    python: FunctionName | None = Field(
+        None, description="A function, module:function, called in the session."
+    )
     agent: Text | None = Field(None, description="Name of the agent that does the step.")
     skills: Texts | None = Field(None, description="Names of the skills that the agent is given.")
     objective: Text | None = Field(None, description="What is to be reached, in a sentence.")
@@ -311,18 +168,22 @@ class MainShape(Shape):
         "foreground", description="How it runs; all but foreground are long work."
     )
     timeout: Timeout | None = Field(
-        None, description="Deadline (of the start, for background): seconds, or text like 90s, 5m, 2h; 300 s if absent."
+        None,
+        description="Deadline (of the start, for background): seconds, or text like 90s, 5m, 2h; "
+        "300 s if absent.",
     )
     test_first: TestFirstSpec | None = Field(
         None,
-        description="The run on minimal data that must pass first: arguments for the script (a list), a command "
-        "(text), a mapping, or false for none.",
+        description="The run on minimal data that must pass first: arguments for the script (a list), a "
+        "command (text), a mapping, or false for none.",
     )
-    success_criteria: Criteria | None = Field(None, description="What must be reached: texts, or text and check.")
+    success_criteria: Criteria | None = Field(
+        None, description="What must be reached: texts, or text and check."
+    )
     retries: RetrySpec | None = Field(None, description="Number of further tries, or how to retry.")
     env: Environment | None = Field(None, description="Added to the environment of the main.")
     cwd: Path | None = Field(None, description="Folder to run in, relative to that of the task list.")
-    chunks: list[_probe(ChunkShape, "size", int, "a size")] | None = Field(  # type: ignore[valid-type]
+    chunks: list[ChunkSpec] | None = Field(
         None, description="Sizes of the pieces of a chunked main; checks run after each."
     )
     checkpoint_every: Count | None = Field(None, description="Examples between two checkpoints.")
@@ -333,7 +194,9 @@ class MainShape(Shape):
         return rules.apply(rules.main, value, info.context)
 
 
-MainSpec = _probe(MainShape, "command", str, "a command")
+MainSpec = Annotated[
+    MainShape, BeforeValidator(shorthand("command", str, "a command"), json_schema_input_type=str | MainShape)
+]
 
 
 class IdentityShape(Shape):
@@ -355,7 +218,8 @@ Identity = Annotated[
     list[IdentityShape],
     BeforeValidator(
         rules.identity_entries,
-        json_schema_input_type=dict[str, str | float | bool | IdentityShape] | list[str | float | bool | IdentityShape],
+        json_schema_input_type=dict[str, str | float | bool | IdentityShape]
+        | list[str | float | bool | IdentityShape],
     ),
 ]
 
@@ -369,8 +233,8 @@ class StepShape(Shape):
     background: list[MonitorShape] | None = Field(None, description="Monitors, repeated while the main runs.")
     needs: Needs | None = Field(
         None,
-        description="Steps that must have passed first; 13@started or 13@ended for another state. [] waits for "
-        "none. Absent: the step before it in the list.",
+        description="Steps that must have passed first; 13@started or 13@ended for another state. [] waits "
+        "for none. Absent: the step before it in the list.",
     )
     inputs: Paths | None = Field(None, description="Files that the step reads; globs are allowed.")
     outputs: Paths | None = Field(None, description="Files that the step writes; globs are allowed.")
@@ -379,7 +243,9 @@ class StepShape(Shape):
     identity: Identity | None = Field(None, description="Values that say what the step was done with.")
     retries: RetrySpec | None = Field(None, description="The main's, unless it says otherwise.")
     timeout: Timeout | None = Field(None, description="The main's, unless it says otherwise.")
-    on_failure: Literal["fail", "warn"] = Field("fail", description="warn: a failure does not fail the session.")
+    on_failure: Literal["fail", "warn"] = Field(
+        "fail", description="warn: a failure does not fail the session."
+    )
 
 
 class ListedStepShape(StepShape):
@@ -402,11 +268,17 @@ class DefaultsShape(Shape):
 class File(BaseModel):
     """What is to be done for the steps of a task list: checks before, the main, checks after, monitors."""
 
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, title="pytest-tinker-steps definitions")
+    model_config = ConfigDict(
+        extra="allow", strict=True, allow_inf_nan=False, title="pytest-tinker-steps definitions"
+    )
     __pydantic_extra__: dict[str, StepShape] = Field(init=False)
 
-    steps: list[ListedStepShape] | None = Field(None, description="Steps as a list, each with its step: <id>.")
-    defaults: DefaultsShape | None = Field(None, description="What holds for each step that does not say otherwise.")
+    steps: list[ListedStepShape] | None = Field(
+        None, description="Steps as a list, each with its step: <id>."
+    )
+    defaults: DefaultsShape | None = Field(
+        None, description="What holds for each step that does not say otherwise."
+    )
     secrets: VariableNames | None = Field(
         None, description="Names of further environment variables whose values are never shown."
     )
@@ -417,13 +289,6 @@ class File(BaseModel):
         if isinstance(value, Map) and isinstance(info.context, Rules):
             return rules.file(value, info.context)
         return value
-
-
-def _keys(shape: type[BaseModel]) -> tuple[str, ...]:
-    return tuple(spec.alias or name for name, spec in shape.model_fields.items())
-
-
-KEYS = {shape.__name__: _keys(shape) for shape in (CheckShape, MonitorShape)}
 
 
 class _Generator(GenerateJsonSchema):

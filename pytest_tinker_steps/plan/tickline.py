@@ -1,6 +1,8 @@
 """The one-line edit of a task list. It looks at one line and never at the structure of the file.
 
-Text is decoded with ``surrogateescape``, so that bytes that are no UTF-8 come out as they went in.
+A line that is written is decoded with ``surrogateescape``, so that bytes that are no UTF-8 come out
+as they went in. A line that is only read is decoded by ``readable``, because its text goes to
+terminals, reports and other processes, which refuse surrogates.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 """One line with its ending, in the sense of CommonMark: a lone CR ends a line too."""
 
 BOX_LINE = re.compile(
-    r"(?P<head>\ufeff?[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)+\[)(?P<marker>[ xX\-~!>/?]?)\](?!\()(?P<rest>[^\r\n]*)"
+    r"(?P<head>\ufeff?[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)+\[)"
+    r"(?P<marker>[ xX\-~!>/?]?)\](?!\()(?P<rest>[^\r\n]*)"
 )
 """A line whose innermost list item begins with a box. ``](`` would make it a link."""
 
@@ -29,8 +32,9 @@ _SUFFIX = re.compile(
 _MARKUP = re.compile(r"[`*_\[\]<>]")
 
 
-def decode(line: bytes) -> str:
-    return line.decode("utf-8", "surrogateescape")
+def readable(line: bytes) -> str:
+    """The text of a line without its ending; a byte that is no UTF-8 reads like ``\\xe9``."""
+    return line.decode("utf-8", "backslashreplace").rstrip("\r\n")
 
 
 def split_suffix(rest: str) -> tuple[str, str]:
@@ -84,11 +88,11 @@ def rewrite_line(line: bytes, *, tick: str | None) -> bytes:
     Raises:
         ValueError: the line has no box.
     """
-    text = decode(line)
+    text = line.decode("utf-8", "surrogateescape")
     body = text.rstrip("\r\n")
     found = BOX_LINE.fullmatch(body)
     if found is None:
-        raise ValueError(f"no box on the line {text!r}")
+        raise ValueError(f"no box on the line {line!r}")
     rest = _SUFFIX.sub("", found.group("rest"))
     marker, suffix = (" ", "") if tick is None else ("x", tick)
     changed = f"{found.group('head')}{marker}]{rest}{suffix}{text[len(body) :]}"
@@ -103,7 +107,8 @@ def splice(data: bytes, box: Box, *, tick: str | None) -> bytes:
     """
     start = box.offset
     line = LINE.match(data, start) if start <= len(data) else None
-    here = BOX_LINE.fullmatch(decode(line.group()).rstrip("\r\n")) if line and _starts_line(data, start) else None
+    body = readable(line.group()) if line and _starts_line(data, start) else ""
+    here = BOX_LINE.fullmatch(body)
     if line is None or here is None:
         raise PlanError(f"line {box.line}: box {box.key} does not stand here any more; the list was edited")
     text, _ = split_suffix(here.group("rest"))
@@ -118,6 +123,5 @@ def splice(data: bytes, box: Box, *, tick: str | None) -> bytes:
 def _starts_line(data: bytes, start: int) -> bool:
     if start == 0 or (start == len(BOM) and data.startswith(BOM)):
         return True
-    return data[start - 1 : start] == b"\n" or (data[start - 1 : start + 1] not in (b"\r\n",) and (
-        data[start - 1 : start] == b"\r"
-    ))
+    before = data[start - 1 : start]
+    return before == b"\n" or (before == b"\r" and data[start : start + 1] != b"\n")

@@ -13,36 +13,24 @@ text in another.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
+from pytest_tinker_steps.plan.core_schema import Mode, plain_scalar
 from pytest_tinker_steps.plan.model import PlanError
-
-Mode = Literal["typed", "text", "items", "deep", "raw"]
-"""How the scalars below a key are taken.
-
-``typed``: numbers, booleans and nulls by the core schema. ``text``: as typed by the user, also the items of a
-list; an empty value and ``null`` stay nothing. ``items``: the value itself typed, the items of a list as text.
-``deep``: as ``text``, and everything below is ``raw``: as it stands, with no exception.
-"""
 
 MAX_DEPTH = 100
 """Levels of nesting; no definition needs more than a dozen."""
 
 FREE_EXPANSION = 100_000
-"""Values that aliases may repeat before the size of the file counts; see ``_Builder.replay``."""
+"""Values that aliases may repeat before the size of the file counts; see ``_Builder._replay``."""
 
 _ITEM_MODE: dict[str, Mode] = {"typed": "typed", "text": "text", "items": "text", "deep": "raw", "raw": "raw"}
-_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
-_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INTEGER = re.compile(r"[-+]?[0-9]+\Z")
-_BASED_INTEGER = re.compile(r"0(?:o[0-7]+|x[0-9a-fA-F]+)\Z")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
-_INFINITY = re.compile(r"[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z")
+_STARTS = frozenset((yaml.ScalarEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent))
+_ENDS = frozenset((yaml.MappingEndEvent, yaml.SequenceEndEvent))
 _TAG = "tag:yaml.org,2002:"
 _TAGGED_TYPES: dict[str, tuple[type, ...]] = {
     _TAG + "null": (type(None),),
@@ -52,7 +40,10 @@ _TAGGED_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 _ADVICE = (
-    ("cannot start any token", "put quotes around text that starts with %, @ or `; indent with spaces, not tabs"),
+    (
+        "cannot start any token",
+        "put quotes around text that starts with %, @ or `; indent with spaces, not tabs",
+    ),
     ("tab character", "indent with spaces, not tabs"),
     ("mapping values are not allowed", "check the indentation, and put quotes around text that holds ': '"),
     ("expected key", "check the indentation, and put quotes around text that goes on after a closing quote"),
@@ -224,30 +215,27 @@ class _Builder:
         kind = type(event)
         if kind is yaml.AliasEvent:
             self._replay(event)
-            return
-        if kind in (yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentEndEvent):
-            return
-        if kind is yaml.DocumentStartEvent:
+        elif kind is yaml.DocumentStartEvent:
             self._documents += 1
             if self._documents > 1:
-                raise _UnreadableError(
-                    event.start_mark.line + 1,
-                    "a second YAML document starts here; keep all definitions in one document",
-                )
-            return
-        self._taken += 1
-        self._record(event, kind)
-        if kind is yaml.ScalarEvent:
-            self._scalar(event)
-        elif kind is yaml.MappingStartEvent:
-            self._open(Map(event.start_mark.line + 1), event)
-        elif kind is yaml.SequenceStartEvent:
-            self._open(Seq(event.start_mark.line + 1), event)
-        else:
-            self._close()
+                line = event.start_mark.line + 1
+                text = "a second YAML document starts here; keep all definitions in one document"
+                raise _UnreadableError(line, text)
+        elif kind in _STARTS or kind in _ENDS:
+            self._taken += 1
+            if self._recordings or (kind in _STARTS and event.anchor is not None):
+                self._record(event, kind)
+            if kind is yaml.ScalarEvent:
+                self._scalar(event)
+            elif kind is yaml.MappingStartEvent:
+                self._open(Map(event.start_mark.line + 1), event)
+            elif kind is yaml.SequenceStartEvent:
+                self._open(Seq(event.start_mark.line + 1), event)
+            else:
+                self._close()
 
     def _record(self, event: Any, kind: type) -> None:
-        if kind is yaml.SequenceEndEvent or kind is yaml.MappingEndEvent:
+        if kind in _ENDS:
             depth = len(self._stack)
             for recording in self._recordings:
                 recording.events.append(event)
@@ -287,14 +275,8 @@ class _Builder:
                 line, "the aliases repeat too much of the file; write the parts out or use 'defaults'"
             )
         for event in events:
-            if event.__class__ in (yaml.SequenceEndEvent, yaml.MappingEndEvent) or event.anchor is None:
-                self._take_again(event)
-            else:
-                self._take_again(_without_anchor(event))
-
-    def _take_again(self, event: Any) -> None:
-        self.take(event)
-        self._taken -= 1
+            self.take(event if type(event) in _ENDS or event.anchor is None else _without_anchor(event))
+            self._taken -= 1
 
     def _scalar(self, event: Any) -> None:
         line = event.start_mark.line + 1
@@ -311,11 +293,11 @@ class _Builder:
 
     def _value(self, event: Any, text: str, mode: Mode) -> Any:
         if event.implicit[0]:
-            return _plain(text, mode)
+            return plain_scalar(text, mode)
         tag = event.tag
         if tag is None or event.implicit[1] or tag in ("!", _TAG + "str"):
             return text
-        value = _plain(text, "typed") if tag in _TAGGED_TYPES else None
+        value = plain_scalar(text, "typed") if tag in _TAGGED_TYPES else None
         if tag in _TAGGED_TYPES and type(value) in _TAGGED_TYPES[tag]:
             return text if mode == "raw" else value
         self._bad_tag(event)
@@ -400,23 +382,3 @@ def _without_anchor(event: Any) -> Any:
             None, event.tag, event.implicit, event.value, event.start_mark, event.end_mark, event.style
         )
     return type(event)(None, event.tag, event.implicit, event.start_mark, event.end_mark, event.flow_style)
-
-
-def _plain(text: str, mode: Mode) -> Any:
-    """A scalar without quotes, in the core schema where ``mode`` asks for it."""
-    if mode == "raw":
-        return text
-    if text in _NULLS:
-        return None
-    if mode == "text" or mode == "deep":
-        return text
-    if text in _BOOLEANS:
-        return _BOOLEANS[text]
-    if _FLOAT.match(text):
-        # Python refuses to read integers of thousands of digits; no setting is that large.
-        return int(text) if _INTEGER.match(text) and len(text) < 100 else float(text)
-    if _BASED_INTEGER.match(text):
-        return int(text, 0)
-    if _INFINITY.match(text):
-        return float(text.replace(".", ""))
-    return text

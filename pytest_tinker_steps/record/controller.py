@@ -67,14 +67,11 @@ class Controller:
         self.listfile = listfile
         self.records = records
         self.tales: dict[str, Tale] = {}
+        self.verdicts: dict[str, str] = {}
         self.broken = ""
         self.tick_problems: list[str] = []
         self._show = show
         self._finished = False
-
-    @property
-    def verdicts(self) -> dict[str, str]:
-        return {name: tale.verdict for name, tale in self.tales.items() if tale.verdict}
 
     def tale(self, name: str) -> Tale:
         return self.tales.setdefault(name, Tale())
@@ -122,7 +119,8 @@ class Controller:
         try:
             for name, tale in self.tales.items():
                 if tale.task_id and not tale.verdict:
-                    tale.verdict, tale.seconds = "interrupted", time.monotonic() - tale.began
+                    self._give(name, tale, "interrupted")
+                    tale.seconds = time.monotonic() - tale.began
                     self.journal.append(
                         INTERRUPTED,
                         status="interrupted",
@@ -193,7 +191,8 @@ class Controller:
         tale = self.tale(step.id)
         if tale.verdict:
             return
-        tale.verdict, tale.reason = self._verdict(step, outcomes, warned), reason
+        self._give(step.id, tale, self._verdict(step, outcomes, warned))
+        tale.reason = reason
         tale.seconds = time.monotonic() - tale.began if tale.began else 0.0
         if self.journal is None:
             return
@@ -205,7 +204,16 @@ class Controller:
                 self._append(self._event(step, tale, event, tale.verdict, message=reason))
         except JournalError:
             # What is not recorded did not pass.
-            tale.verdict = "failed" if tale.verdict == "passed" else tale.verdict
+            self._give(step.id, tale, "failed" if tale.verdict == "passed" else tale.verdict)
+
+    def crashed(self, step: Step, reason: str) -> None:
+        """Settle the attempt of a worker that died in the middle of it."""
+        tale = self.tale(step.id)
+        tale.task_id = tale.task_id or self.frozen.task_ids[step.id]
+        self.settle(step, {"call": "failed"}, reason)
+
+    def _give(self, name: str, tale: Tale, verdict: str) -> None:
+        tale.verdict = self.verdicts[name] = verdict
 
     def _verdict(self, step: Step, outcomes: Mapping[str, str], warned: bool) -> str:
         if warned:

@@ -75,7 +75,9 @@ def _started(event: Mapping[str, Any], title: str) -> Iterator[str]:
 
 
 def _check(event: Mapping[str, Any]) -> str:
-    message = f": {event['message']}" if event.get("message") else ""
+    # A metric of the check's own name says it once.
+    said = str(event.get("message") or "").removeprefix(f"{event['name']}: ")
+    message = f": {said}" if said else ""
     tries = f", attempt {event['attempts']}" if event.get("attempts", 1) > 1 else ""
     took = "" if event["status"] in ("cancelled", "not run") else f" [{duration(event['seconds'])}{tries}]"
     return f"  {MARKS[event['status']]} {event['name']}{message}{took}"

@@ -18,7 +18,8 @@ class EventsFile:
     """The new events of one file, each time it is read.
 
     An event is a JSON object with one of the known keys: ``progress`` (``[done, total]``), ``metric`` with
-    ``value``, ``note`` or ``criterion``. What is none is returned as ``{"ignored": <its first 200 characters>}``.
+    ``value``, ``note`` or ``criterion``. Of a line that is none, ``{"ignored": <its first 200 characters>}``
+    is returned.
 
     Args:
         path: need not exist yet.

@@ -6,9 +6,12 @@ import math
 import re
 import signal
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from ..plan.model import Check, Metric
+
+if TYPE_CHECKING:
+    from .process import Ended
 
 LONGEST_LINE = 100
 """Characters of a line of output that stand in a message."""
@@ -16,19 +19,6 @@ LONGEST_LINE = 100
 LONGEST_MESSAGE = 400
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
-
-
-class Ending(Protocol):
-    """How a process ended."""
-
-    @property
-    def exit(self) -> int | None: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def tail(self) -> str: ...
-    @property
-    def error(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +33,7 @@ class Judged:
     metric: tuple[str, float] | None = None
 
 
-def judge_process(check: Check, ended: Ending, output: str) -> Judged:
+def judge_process(check: Check, ended: Ended, output: str) -> Judged:
     """Whether the process of a command check did what the check expects.
 
     Args:
@@ -51,10 +41,9 @@ def judge_process(check: Check, ended: Ending, output: str) -> Judged:
     """
     problem = unwanted_end(ended, check.timeout, check.expect.exit)
     text = output or ended.tail
-    if problem:
-        measured = _measure(check.metric, text) if check.metric else None
-        return Judged(False, problem, measured.metric if measured else None)
-    return judge_text(check, text, last_line(text))
+    judged = judge_text(check, text, last_line(ended.tail or text))
+    # A number that was found is worth recording also when the process failed.
+    return Judged(False, problem, judged.metric) if problem else judged
 
 
 def judge_text(check: Check, text: str, message: str) -> Judged:
@@ -74,16 +63,15 @@ def judge_text(check: Check, text: str, message: str) -> Judged:
         return Judged(False, f"{error.pattern!r} is not a regular expression: {error.msg}")
 
 
-def unwanted_end(ended: Ending, timeout: float, exit_code: int = 0) -> str:
+def unwanted_end(ended: Ended, timeout: float, exit_code: int = 0) -> str:
     """One line on how a process failed, empty if it ended with ``exit_code``."""
     if ended.reason == "timeout":
         return no_end(timeout)
-    if ended.reason != "exit":
-        return one_line(_joined(ended.reason, ended.error.removeprefix(f"{ended.reason}: ")))
+    if ended.reason != "exit" or ended.exit is None:
+        return one_line(ended.error) or ended.reason
     if ended.exit == exit_code:
         return ""
-    code = ended.exit if ended.exit is not None else 0
-    how = f"ended by {_signal_name(-code)}" if code < 0 else f"exit {code}"
+    how = f"killed by {_signal_name(-ended.exit)}" if ended.exit < 0 else f"exit {ended.exit}"
     if exit_code != 0:
         how += f" instead of {exit_code}"
     return _joined(how, last_line(ended.tail))
@@ -140,7 +128,9 @@ def _measure(metric: Metric, text: str) -> Judged:
     elif high is not None and not value <= high:
         shown += f" is above max {high:g}{unit}" if value > high else " is no number to compare"
     else:
-        bounds = [f"{word} {bound:g}{unit}" for word, bound in (("min", low), ("max", high)) if bound is not None]
+        bounds = [
+            f"{word} {bound:g}{unit}" for word, bound in (("min", low), ("max", high)) if bound is not None
+        ]
         inside = f" ({', '.join(bounds)})" if bounds else ""
         return Judged(True, shown + inside, _finite(metric.name, value))
     return Judged(False, shown, _finite(metric.name, value))

@@ -43,7 +43,7 @@ def _matches(pattern: str, given: dict[str, Any], context: ProbeContext) -> str:
     what = "folder" if pattern.endswith("/") else "file"
     count = 0
     # Path.glob knows no absolute patterns.
-    for found in glob.iglob(pattern, root_dir=context.cwd, recursive=True):  # noqa: PTH207
+    for found in glob.iglob(pattern, root_dir=context.cwd, recursive=True):
         context.remaining()
         if what == "folder":
             count += 1

@@ -4,21 +4,25 @@ Run by path as a program of its own::
 
     python -I -S guardian.py TOKEN PARENT_PID PARENT_START
 
-It inherits the read end of a pipe as its standard input, and the descriptors of locks: those are free only when it
-has ended too, that is when nothing is left. On the pipe come lines: ``+ PID START`` registers the leader of a session,
-``- PID`` takes it back, ``bye`` ends the guardian at once. When the pipe closes without ``bye``, or the parent is gone,
-it ends whatever carries TOKEN in its environment, is in a registered session, or descends from such.
+It inherits the read end of a pipe as its standard input, and the descriptors of locks: those are free only
+when it has ended too, that is when nothing is left. On the pipe come lines: ``+ PID START`` registers the
+leader of a session (``gone`` for the start of one that has ended), ``- PID`` takes it back, ``bye`` ends the
+guardian at once. When the pipe closes without ``bye``, or the parent is gone, it ends whatever carries TOKEN
+in its environment, is in a registered session, or descends from such.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
 MARKER = "TINKER_STEPS_SESSION"
-SIGNALS = ((signal.SIGTERM, 3.0), (signal.SIGKILL, 2.0))
+SIGNALS: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 3.0), (signal.SIGKILL, 2.0))
 _LOOK_AT_PARENT_MS = 1000
 
 
@@ -31,11 +35,12 @@ class Register:
         self._torn = b""
 
     def take(self, data: bytes) -> None:
+        """Takes the next bytes of the pipe; a torn last line waits for its rest."""
         *lines, self._torn = (self._torn + data).split(b"\n")
         for line in lines:
             match line.split():
                 case [b"+", pid, start]:
-                    self.sessions[int(pid)] = float(start) if start != b"gone" else None
+                    self.sessions[int(pid)] = None if start == b"gone" else float(start)
                 case [b"-", pid]:
                     self.sessions.pop(int(pid), None)
                 case [b"bye"]:
@@ -77,8 +82,8 @@ def main(token: str, parent: int, parent_start: float) -> None:
 def _listen(register: Register, parent: int, parent_lives: Callable[[], bool]) -> None:
     """Returns when the pipe closes, at ``bye``, or when the parent is gone.
 
-    The pipe alone does not tell the parent's death: a process that the parent forked without an exec holds its
-    writing end too.
+    The pipe alone does not tell the parent's death: a process that the parent forked without an exec holds
+    its writing end too.
     """
     os.set_blocking(0, False)
     poll = select.poll()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from pytest_tinker_steps.run.redaction import Redactor
+from .redaction import Redactor
 
 TAIL = 8 * 1024
 """Bytes of the last output that are kept in memory."""
@@ -61,6 +61,10 @@ class Output:
             if self._log_descriptor is not None:
                 os.close(self._log_descriptor)
                 self._log_descriptor = None
+
+    def mute(self) -> None:
+        """Tells the listener nothing more."""
+        self._listener = None
 
     def tail(self) -> str:
         """The last lines, at most `TAIL` bytes."""

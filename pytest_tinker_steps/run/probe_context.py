@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .checks import Runs
 
 
-class ProbeFailed(Exception):  # noqa: N818 - the answer no, not an error of ours
+class ProbeFailed(Exception):
     """What a probe asks for is not so: one plain line, what is wrong and where."""
 
 

@@ -106,7 +106,7 @@ def _import(given: dict[str, Any], context: ProbeContext) -> str:
     if ended.reason == "timeout":
         raise TimeoutError
     if ended.reason != "exit":
-        raise ProbeFailed(f"{context.interpreter}: {ended.reason}: {ended.error}".rstrip(": "))
+        raise ProbeFailed(ended.error or ended.reason)
     if ended.exit == 0:
         return f"{', '.join(given['modules'])} imported"
     lines = [line.strip() for line in ended.tail.splitlines() if line.strip()]

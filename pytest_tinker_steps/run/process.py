@@ -1,33 +1,30 @@
 """The only module that starts processes.
 
-Each runs in a session of its own, with a deadline, its output redacted. None is left behind: not at its deadline, not
-when the caller is interrupted, not when an attempt ends (`Processes.sweep`), and not when this process dies (the
-guardian).
+Each runs in a session of its own, with a deadline, its output redacted. None is left behind: not at its
+deadline, not when the caller is interrupted, not when an attempt ends (`Processes.sweep`), and not when this
+process dies (the guardian).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pytest_tinker_steps.plan.model import Command
-from pytest_tinker_steps.run import proctree
-from pytest_tinker_steps.run.output import Output
-from pytest_tinker_steps.run.redaction import Redactor
+from ..plan.model import Command
+from . import proctree
+from .output import Output
+from .redaction import Redactor
+from .watching import Watch
 
 ATTEMPT = "TINKER_STEPS_ATTEMPT"
 """Environment name: the task id of the attempt that a process belongs to."""
@@ -38,18 +35,12 @@ EVENTS = "TINKER_STEPS_EVENTS"
 
 TERM_THEN_KILL: proctree.Signals = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 2.0))
 
-_AT_ONCE: proctree.Signals = ((signal.SIGKILL, 2.0),)
 _SWEEP: proctree.Signals = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
-_POLL = 0.25
-_CANCEL_POLL = 0.05
-_FIRST_LOOK = 0.02
-_LOOK_SHARE = 50
-"""Looking for descendants takes at most one such part of the time."""
-_SILENCE = 0.1
-"""Seconds to wait for output from others when the process itself has ended."""
 _SHORT_ATTEMPT = 5.0
 """Seconds in which process ids are taken not to have gone all the way round."""
-_PIECE = 65536
+_BYE = 5.0
+_NO_BYE = 10.0
+"""Seconds to wait for the guardian, without and with something left for it to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +62,22 @@ class Ended:
     error: str
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """What is known of an attempt whose end was not swept yet."""
+
+    first_pid: int
+    begun: float
+    sessions: dict[int, float | None] = field(default_factory=dict)
+
+
 class Processes:
     """The processes of one pytest process; usable from any thread.
 
     Args:
         redactor: what no output may show.
-        lock_fds: descriptors of locks, which stay held until nothing that was started here is left, even when this
-            process is killed.
+        lock_fds: descriptors of locks, which stay held until nothing that was started here is left, even when
+            this process is killed.
     """
 
     def __init__(self, *, redactor: Redactor, lock_fds: Sequence[int] = ()) -> None:
@@ -94,8 +94,8 @@ class Processes:
         self.close()
 
     def close(self) -> None:
-        """Lets the guardian go. What an attempt left and nobody swept, the guardian ends."""
-        self._guardian.close()
+        """Lets the guardian go. What an attempt may have left and nobody swept, it ends first."""
+        self._guardian.close(bye=not self._attempts)
 
     def run(
         self,
@@ -124,15 +124,15 @@ class Processes:
             signals: how it is ended, with the seconds to wait after each.
 
         Raises:
-            BaseException: whatever interrupts the wait, for example KeyboardInterrupt, once the process and its
-                descendants are ended. A second KeyboardInterrupt kills them at once.
+            BaseException: whatever interrupts the wait, for example KeyboardInterrupt, once the process and
+                its descendants are ended. A second KeyboardInterrupt kills them at once.
         """
         if cancel is not None and cancel.is_set():
             return Ended(None, "cancelled", 0.0, "", "cancelled before it was started")
-        self._guardian.ensure()
         begun = time.monotonic()
         arguments = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         try:
+            self._guardian.ensure()
             process = subprocess.Popen(
                 arguments,
                 cwd=cwd,
@@ -144,28 +144,203 @@ class Processes:
                 bufsize=0,
             )
         except (OSError, ValueError, IndexError) as error:
-            return Ended(None, "not started", time.monotonic() - begun, "", _why_not_started(arguments, error))
+            why = _why_not_started(error) if arguments else "the command is empty"
+            return Ended(None, "not started", time.monotonic() - begun, "", why)
         start = proctree.started(process.pid) or 0.0
-        attempt = self._attempt(env.get(ATTEMPT), process.pid)
-        output = Output(self._redactor, log, on_output)
-        watch = _Watch(process, start, output, on_poll, self._guardian)
+        task_id = env.get(ATTEMPT, "")
+        self._note_start(task_id, process.pid, begun)
         self._guardian.add(process.pid, start)
+        output = Output(self._redactor, log, on_output)
+        watch = Watch(process, start, output, on_poll, self._guardian.add)
         try:
             reason = watch.wait(begun + timeout, cancel, signals)
         finally:
-            with self._lock:
-                leftover = watch.release()
-                if attempt is not None:
-                    attempt.sessions.update(leftover)
-                else:
-                    self._guardian.remove(leftover)
+            self._note_end(task_id, process.pid, watch.sessions)
         if on_poll is not None:
             on_poll()
-        error_text = _how_it_ended(process.returncode, reason, timeout, watch.last_signal)
-        return Ended(
-            process.returncode,
-            reason,
-            time.monotonic() - begun,
-            output.tail(),
-            "; ".join(filter(None, (error_text, output.log_error))),
-        )
+        why = "; ".join(filter(None, (_how_it_ended(watch, reason, timeout), output.log_error)))
+        return Ended(watch.exit, reason, watch.ended - begun, output.tail(), why)
+
+    def sweep(self, task_id: str, *, newer_than_pid: int | None = None) -> int:
+        """Ends whatever an attempt has left; called once, at its end.
+
+        Args:
+            task_id: of the attempt.
+            newer_than_pid: look only at higher process ids, which is faster; found out by itself for a
+                short attempt.
+
+        Returns:
+            How many processes were left.
+        """
+        with self._lock:
+            attempt = self._attempts.get(task_id)
+        sessions = {} if attempt is None else attempt.sessions
+        if newer_than_pid is None and attempt and time.monotonic() - attempt.begun < _SHORT_ATTEMPT:
+            newer_than_pid = attempt.first_pid - 1
+
+        def left() -> list[proctree.Identity]:
+            groups = proctree.still_theirs(sessions)
+            return proctree.find(ATTEMPT, task_id, newer_than_pid=newer_than_pid, groups=groups)
+
+        count = proctree.end(left, signals=_SWEEP)
+        with self._lock:
+            self._attempts.pop(task_id, None)
+        self._guardian.remove(sessions)
+        return count
+
+    def _note_start(self, task_id: str, pid: int, begun: float) -> None:
+        with self._lock:
+            attempt = self._attempts.setdefault(task_id, _Attempt(pid, begun))
+            # Of two that started side by side, the later one may have been given the lower number.
+            attempt.first_pid = min(attempt.first_pid, pid)
+
+    def _note_end(self, task_id: str, pid: int, sessions: Mapping[int, float | None]) -> None:
+        kept = {number: start for number, start in sessions.items() if number != pid or _group_lives(pid)}
+        with self._lock:
+            attempt = self._attempts.get(task_id)
+            if attempt is not None:
+                attempt.sessions.update(kept)
+            # Without an attempt there is no sweep: what is left by then is the guardian's at the end.
+            if not task_id and not any(map(_group_lives, self._attempts[""].sessions)):
+                del self._attempts[""]
+        if pid not in kept:
+            self._guardian.remove([pid])
+
+
+def _group_lives(number: int) -> bool:
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _why_not_started(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.strerror}: {str(error.filename)!r}"
+    return str(error)
+
+
+def _how_it_ended(watch: Watch, reason: str, timeout: float) -> str:
+    if reason == "exit":
+        if watch.lost:
+            return "exit code unknown: something in this process waits for all child processes"
+        if watch.exit is not None and watch.exit < 0:
+            return f"killed by {_signal_name(-watch.exit)}"
+        return f"exit {watch.exit}" if watch.exit else ""
+    cause = f"no end after {timeout:g} s" if reason == "timeout" else "cancelled"
+    if watch.exit is None and not watch.lost:
+        return f"{cause}, and {_signal_name(watch.last_signal)} did not end it"
+    return f"{cause}: ended with {_signal_name(watch.last_signal)}" if watch.last_signal else cause
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class _Guardian:
+    """Our end of the guardian's pipe; starts the guardian, and another one if it dies.
+
+    Args:
+        token: value of the session marker.
+        lock_fds: descriptors that it inherits.
+    """
+
+    def __init__(self, token: str, lock_fds: tuple[int, ...]) -> None:
+        self._token = token
+        self._lock_fds = lock_fds
+        self._lock = threading.Lock()
+        self._sessions: dict[int, float | None] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe = -1
+
+    def ensure(self) -> None:
+        """Starts it unless it lives."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+
+    def add(self, pid: int, start: float | None) -> None:
+        """Registers the leader of a session; its start is None when only its session is left."""
+        with self._lock:
+            self._sessions[pid] = start
+            self._say(_line(pid, start))
+
+    def remove(self, pids: Iterable[int]) -> None:
+        """Takes sessions back."""
+        with self._lock:
+            for pid in pids:
+                if self._sessions.pop(pid, 0.0) != 0.0:
+                    self._say(b"- %d\n" % pid)
+
+    def close(self, *, bye: bool) -> None:
+        """Closes the pipe and waits for the guardian's end; without `bye` it ends first what is left."""
+        with self._lock:
+            if self._process is None:
+                return
+            if bye:
+                with contextlib.suppress(BrokenPipeError, BlockingIOError):
+                    os.write(self._pipe, b"bye\n")
+            os.close(self._pipe)
+            try:
+                self._process.wait(_BYE if bye else _NO_BYE)
+            except subprocess.TimeoutExpired:
+                if bye:
+                    self._process.kill()
+                    self._process.wait()
+            self._process = None
+
+    def _say(self, line: bytes) -> None:
+        if self._process is None:
+            return
+        try:
+            os.write(self._pipe, line)
+        except (BrokenPipeError, BlockingIOError):
+            # Dead, or hanging so that the pipe has filled up. The new one is told everything.
+            self._start()
+
+    def _start(self) -> None:
+        if self._process is not None:
+            # Ended before its pipe is closed, which it would take for our death.
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            os.close(self._pipe)
+        reading, writing = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    # psutil, which is needed where there is no /proc, lies in site-packages.
+                    *(("-I", "-S") if proctree.RAW else ("-I",)),
+                    str(Path(__file__).with_name("guardian.py")),
+                    self._token,
+                    str(os.getpid()),
+                    repr(proctree.started(os.getpid())),
+                ],
+                cwd="/",
+                env={k: v for k, v in os.environ.items() if k not in (ATTEMPT, SESSION, EVENTS)},
+                stdin=reading,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=self._lock_fds,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(writing)
+            raise
+        finally:
+            os.close(reading)
+        self._pipe = writing
+        os.set_blocking(writing, False)
+        for pid, start in self._sessions.items():
+            os.write(writing, _line(pid, start))
+
+
+def _line(pid: int, start: float | None) -> bytes:
+    return f"+ {pid} {'gone' if start is None else start}\n".encode()

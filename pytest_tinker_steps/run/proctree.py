@@ -40,7 +40,7 @@ def started(pid: int) -> float | None:
 
 
 def alive(pid: int, start: float) -> bool:
-    """Whether the process that had this id and start still runs; one that only waits to be reaped does not."""
+    """Whether the process with this id and start still runs; one that only waits to be reaped does not."""
     row = _row(pid)
     return row is not None and row[4] == start and not row[5]
 
@@ -72,15 +72,15 @@ def find(
 
     Args:
         marker_name, value: what the initial environment must hold.
-        newer_than_pid: look only at higher ids, which is faster. Only for a short time after that id was given
-            out; ignored when the ids have begun anew since.
+        newer_than_pid: look only at higher ids, which is faster. Only for a short time after that id was
+            given out; ignored when the ids have begun anew since.
         groups: numbers of process groups and sessions whose members belong, whatever their environment.
     """
     return _family(set(groups), newer_than_pid, f"{marker_name}={value}")[0]
 
 
 def members(groups: Iterable[int]) -> tuple[list[Identity], set[int]]:
-    """The living processes of these groups and sessions with all their descendants, and the sessions they are in."""
+    """The living processes of these groups and sessions with all their descendants; and their sessions."""
     return _family(set(groups), None, None)
 
 
@@ -153,7 +153,9 @@ def _for_writing(fdinfo: str) -> bool:
     return False
 
 
-def _family(groups: set[int], newer_than_pid: int | None, marker: str | None) -> tuple[list[Identity], set[int]]:
+def _family(
+    groups: set[int], newer_than_pid: int | None, marker: str | None
+) -> tuple[list[Identity], set[int]]:
     if newer_than_pid is not None and (last_pid() or 0) < newer_than_pid:
         newer_than_pid = None
     rows = _rows(newer_than_pid)
@@ -191,7 +193,7 @@ def _family(groups: set[int], newer_than_pid: int | None, marker: str | None) ->
 def _send(process: Identity, number: int) -> None:
     pid, start = process
     descriptor = None
-    # Once we hold a descriptor of the process, its number cannot come to mean another one between look and signal.
+    # Once we hold a descriptor, the number cannot come to mean another process between look and signal.
     with contextlib.suppress(OSError, AttributeError):
         descriptor = os.pidfd_open(pid)
     try:

@@ -51,7 +51,7 @@ def _encode(text: str) -> bytes:
 
 
 def _forms(value: str) -> Iterable[tuple[bytes, int]]:
-    """The ways in which a value can stand in a text, each with the length in bytes of its shortest hidden prefix."""
+    """The ways in which a value can stand in a text, each with the bytes of its shortest hidden prefix."""
     raw = _encode(value)
     start = value[:SHORTEST_PREFIX]
     yield raw, len(_encode(start))
@@ -97,7 +97,9 @@ class Redactor:
             self._by_first.setdefault(form[0], []).append((form, head))
         beginnings = {form[:head] for form, head in heads.items()}
         self._search = re.compile(b"|".join(map(re.escape, sorted(beginnings)))).search if heads else None
-        self._unfinished = frozenset(start[:length] for start in beginnings for length in range(1, len(start)))
+        self._unfinished = frozenset(
+            start[:length] for start in beginnings for length in range(1, len(start))
+        )
         self._longest_beginning = max(map(len, beginnings), default=1)
 
     def text(self, s: str) -> str:

@@ -1,0 +1,160 @@
+"""The plan's own list and definitions: complete, consistent, and true when they are carried out."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.distillation.conftest import ROOT
+
+SPEC = (ROOT / "SPEC.md").read_text(encoding="utf-8")
+DEFINITIONS: dict[str, Any] = yaml.safe_load((ROOT / ".claude/tasks/step_definitions.yaml").read_text())
+STEPS = {key: value for key, value in DEFINITIONS.items() if key.startswith("step_")}
+PLAIN = [key for key in STEPS if re.match(r"step_[1345]_", key)]  # step 2 installs packages
+CHECKS = [
+    (key, check) for key, step in STEPS.items() for check in step["pre_flight"] + step["post_validation"]
+]
+
+
+def section(number: int) -> str:
+    found = re.search(rf"^## STEP {number}: .*?(?=^## |\Z)", SPEC, re.MULTILINE | re.DOTALL)
+    assert found, f"no section for step {number}"
+    return found[0]
+
+
+def test_the_list_has_twenty_boxes_in_order_none_ticked_and_no_other_box() -> None:
+    boxes = re.findall(r"^- \[ \] \*\*STEP (\d+)\*\*: \S.* - \S.*$", SPEC, re.MULTILINE)
+    assert [int(number) for number in boxes] == list(range(1, 21))
+    assert len(re.findall(r"\[[ xX]\]", SPEC)) == 20
+
+
+@pytest.mark.parametrize("number", range(1, 21))
+def test_every_step_has_its_section(number: int) -> None:
+    text = section(number)
+    title = re.search(rf"\*\*STEP {number}\*\*: (.+?) - ", SPEC)
+    assert title is not None
+    assert text.startswith(f"## STEP {number}: {title[1]}\n")
+    for heading in ("What to accomplish", "Files", "Success outcome", "Instructions"):
+        assert f"### {heading}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("number", "promise"),
+    [
+        (4, "500 usable examples"),
+        (5, "450 words"),
+        (7, "95 %"),
+        (8, "5,000"),
+        (13, "200, 400, 600, 800 and 1000"),
+        (15, "85 and 95 %"),
+        (16, "30 to 40"),
+    ],
+)
+def test_the_numbers_of_the_plan_are_promised(number: int, promise: str) -> None:
+    assert promise in section(number)
+
+
+def test_steps_1_to_5_are_defined_and_name_real_modules() -> None:
+    assert [int(key.split("_")[1]) for key in STEPS] == [1, 2, 3, 4, 5]
+    commands = [step["main"]["command"] for step in STEPS.values()]
+    commands += [check["command"] for _, check in CHECKS if "command" in check]
+    for command in commands:
+        for module in re.findall(r"python -m distillation\.(\w+)", command):
+            assert (ROOT / "distillation" / f"{module}.py").is_file()
+
+
+@pytest.mark.parametrize("key", STEPS)
+def test_long_mains_are_tried_first_and_criteria_are_reported(key: str) -> None:
+    main = STEPS[key]["main"]
+    assert main["timeout"] <= 300 or "test_first" in main
+    assert "tinker-api" in main["skills"]
+    module = re.search(r"distillation\.(\w+)", main["command"])
+    assert module is not None
+    source = (ROOT / "distillation" / f"{module[1]}.py").read_text()
+    for criterion in main["success_criteria"]:
+        assert f'events.criterion("{criterion}")' in source
+
+
+@pytest.mark.parametrize("key", STEPS)
+def test_at_most_three_checks_each_with_a_deadline_of_30_seconds(key: str) -> None:
+    for phase in ("pre_flight", "post_validation"):
+        checks = STEPS[key][phase]
+        assert 1 <= len(checks) <= 3
+        assert all(0 < check["timeout"] <= 30 for check in checks)
+        assert len({check["task"] for check in checks}) == len(checks)
+
+
+def shell(command: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the definitions as a runner would: this interpreter first on PATH, no key."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TINKER_")} | extra
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment["PYTHONPATH"] = str(ROOT)
+    return subprocess.run(
+        command, shell=True, capture_output=True, text=True, timeout=60, env=environment, check=False
+    )
+
+
+def failed(check: dict[str, Any]) -> str:
+    """Why a command check does not hold; empty when it does."""
+    done = shell(check["command"])
+    if done.returncode != 0:
+        return f"{check['task']}: exit {done.returncode}: {done.stderr}"
+    expected = check.get("expect", {}).get("match")
+    if expected and not re.search(expected, done.stdout):
+        return f"{check['task']}: no match in {done.stdout}"
+    if metric := check.get("metric"):
+        found = re.search(metric["pattern"], done.stdout)
+        if not found:
+            return f"{check['task']}: no number in {done.stdout}"
+        value = float(found[1])
+        if not metric.get("min", value) <= value <= metric.get("max", value):
+            return f"{check['task']}: {value} is out of bounds"
+    return ""
+
+
+def test_steps_1_3_4_5_hold_what_their_checks_ask_and_fail_them_before(folder: Path) -> None:
+    for key in PLAIN:
+        step = STEPS[key]
+        before = [failed(check) for check in step["post_validation"] if "metric" in check]
+        assert all(before), f"a check of {key} holds before the step was done"
+        assert [text for c in step["pre_flight"] if "command" in c for text in [failed(c)] if text] == []
+        done = shell(step["main"]["command"], TINKER_STEPS_EVENTS=str(folder / "events.jsonl"))
+        assert done.returncode == 0, done.stderr
+        after = [failed(check) for check in step["post_validation"] if check.get("critical", True)]
+        assert [text for text in after if text] == []
+    warning = STEPS["step_3_explore_dataset"]["post_validation"][-1]
+    assert warning["critical"] is False
+    assert failed(warning).startswith("is_the_full_dataset: no match")
+
+
+def test_the_plans_code_knows_nothing_of_the_runner_and_imports_lightly() -> None:
+    for path in (ROOT / "distillation").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] in ("pytest_tinker_steps", "pytest") for name in names), path
+        for node in tree.body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert name.split(".")[0] in sys.stdlib_module_names | {"distillation", "yaml"}, path
+
+
+def test_agent_and_skill_have_front_matter_with_lists() -> None:
+    for path, name in (
+        (".claude/agents/AGENT.md", "tinker-executor"),
+        (".claude/skills/tinker-api/SKILL.md", "tinker-api"),
+    ):
+        front = yaml.safe_load((ROOT / path).read_text().split("---\n")[1])
+        assert front["name"] == name
+        assert front["description"]
+        assert all(isinstance(front[key], list) for key in ("tools", "skills") if key in front)

@@ -1,0 +1,457 @@
+"""A process is run to its end, whatever it does, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_tinker_steps.run import output as output_module
+from pytest_tinker_steps.run import proctree
+from pytest_tinker_steps.run.process import ATTEMPT, EVENTS, SESSION, Ended, Processes
+from pytest_tinker_steps.run.redaction import REPLACEMENT, Redactor
+
+SECRET = "tml-0123456789abcdef"
+QUICK = ((signal.SIGTERM, 0.2), (signal.SIGKILL, 2.0))
+Run = Callable[..., Ended]
+
+DAEMON = """
+import os, signal, time
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for fd in range(3): os.close(fd)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def task_id() -> str:
+    return f"task_1_{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    with Processes(redactor=Redactor([SECRET])) as made:
+        yield made
+
+
+@pytest.fixture
+def run(processes: Processes, task_id: str, tmp_path: Path) -> Iterator[Run]:
+    def run(command: Any, timeout: float = 20, env: dict[str, str] | None = None, **more: Any) -> Ended:
+        return processes.run(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, ATTEMPT: task_id, **(env or {})},
+            timeout=timeout,
+            **{"log": tmp_path / "log", **more},
+        )
+
+    yield run
+    processes.sweep(task_id)
+
+
+def alive(pid: int) -> bool:
+    began = proctree.started(pid)
+    return began is not None and proctree.alive(pid, began)
+
+
+def marked(task_id: str) -> list[proctree.Identity]:
+    return proctree.find(ATTEMPT, task_id)
+
+
+def read_pid(path: Path) -> int:
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError, ValueError):
+            if (text := path.read_text()).endswith("\n"):
+                return int(text)
+        time.sleep(0.005)
+    raise AssertionError(f"no process id in {path}")
+
+
+# ---------------------------------------------------------------- ends
+
+
+def test_a_string_runs_in_a_shell_and_a_tuple_without_one(run: Run) -> None:
+    assert run("echo a; echo $((1 + 1)) >&2").tail == "a\n2\n"
+    assert run(("echo", "$HOME; x")).tail == "$HOME; x\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "error"),
+    [
+        ("true", 0, ""),
+        ("exit 3", 3, "exit 3"),
+        ("kill -9 $$", -9, "killed by SIGKILL"),
+        ("kill -40 $$", -40, "killed by signal 40"),
+    ],
+)
+def test_the_end_is_told_in_plain_words(run: Run, command: str, code: int, error: str) -> None:
+    ended = run(command)
+    assert replace(ended, seconds=0) == Ended(code, "exit", 0, "", error)
+    assert 0 < ended.seconds < 5
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        (("no-such-program",), "No such file or directory: 'no-such-program'"),
+        (("/etc/hostname",), "Permission denied: '/etc/hostname'"),
+        ((), "the command is empty"),
+        (("echo", "a\0b"), "embedded null byte"),
+    ],
+)
+def test_what_cannot_be_started_says_why(run: Run, command: tuple[str, ...], error: str) -> None:
+    ended = run(command)
+    assert (ended.exit, ended.reason, ended.error) == (None, "not started", error)
+
+
+def test_a_missing_folder_is_named(run: Run, processes: Processes, tmp_path: Path) -> None:
+    ended = processes.run("true", cwd=tmp_path / "gone", env={}, timeout=5, log=None)
+    assert ended.error == f"No such file or directory: '{tmp_path}/gone'"
+
+
+def test_an_exit_code_that_something_else_took_is_not_a_success(run: Run) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        ended = run("exit 3")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert ended.exit is None
+    assert ended.reason == "exit"
+    assert "unknown" in ended.error
+
+
+def test_the_environment_is_the_given_one_and_the_marker(processes: Processes, tmp_path: Path) -> None:
+    ended = processes.run(("/usr/bin/env",), cwd=tmp_path, env={"A": "1"}, timeout=5, log=None)
+    assert sorted(ended.tail.split()) == ["A=1", f"{SESSION}={processes.token}"]
+
+
+def test_input_is_empty_and_the_session_its_own(run: Run) -> None:
+    script = "import os, sys; print(repr(sys.stdin.read()), os.getsid(0) == os.getpid())"
+    assert run((sys.executable, "-c", script)).tail == "'' True\n"
+
+
+# ---------------------------------------------------------------- output
+
+
+def test_secrets_reach_neither_log_nor_tail_nor_listener(run: Run, tmp_path: Path) -> None:
+    heard: list[str] = []
+    script = f"printf {SECRET[:9]}; sleep 0.05; echo {SECRET[9:]} done; printf {SECRET[:8]}"
+    ended = run(script, on_output=heard.append)
+    expected = f"{REPLACEMENT} done\n{REPLACEMENT}"
+    assert ended.tail == "".join(heard) == (tmp_path / "log").read_text() == expected
+
+
+def test_a_log_is_made_for_the_owner_alone_and_only_for_output(run: Run, tmp_path: Path) -> None:
+    run("true")
+    assert not (tmp_path / "log").exists()
+    run("echo one")
+    run("echo two")
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_log_that_cannot_be_written_does_not_cost_the_process(run: Run, tmp_path: Path) -> None:
+    ended = run("echo out", log=tmp_path / "missing" / "log")
+    assert (ended.exit, ended.tail) == (0, "out\n")
+    assert ended.error.startswith("the log could not be written: No such file or directory: ")
+
+
+def test_a_flood_keeps_the_head_and_the_tail(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_module, "LOG_HEAD", 10_000)
+    monkeypatch.setattr(output_module, "LOG_TAIL", 20_000)
+    ended = run(f"echo first; yes | head -c 1000000; echo {SECRET}; echo last")
+    log = (tmp_path / "log").read_bytes()
+    total = 6 + 1_000_000 + len(REPLACEMENT) + 1 + 5
+    assert log.startswith(b"first\ny\n")
+    assert log.endswith(f"y\n{REPLACEMENT}\nlast\n".encode())
+    assert b"\n[... %d bytes left out ...]\n" % (total - 30_000) in log
+    assert len(log) < 30_100
+    assert len(ended.tail) <= output_module.TAIL
+    assert ended.tail.startswith("y\n")
+    assert ended.tail.endswith("last\n")
+
+
+def test_output_just_beyond_the_head_is_whole(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_module, "LOG_HEAD", 10_000)
+    run("yes | head -c 12000")
+    assert (tmp_path / "log").read_bytes() == b"y\n" * 6000
+
+
+def test_characters_that_arrive_in_halves_stay_whole(run: Run) -> None:
+    heard: list[str] = []
+    ended = run(
+        r"printf '\303'; sleep 0.05; printf '\274\377'; sleep 0.05; printf '\303'", on_output=heard.append
+    )
+    assert "".join(heard) == ended.tail == "ü\ufffd\ufffd"
+
+
+def test_the_tail_begins_with_a_whole_line(run: Run) -> None:
+    tail = run(f"{sys.executable} -S -c 'for i in range(3000): print(i, \"x\" * 20)'").tail
+    first = tail.splitlines()[0].split()
+    assert first[1] == "x" * 20
+    assert tail.endswith("2999 " + "x" * 20 + "\n")
+
+
+def test_the_listener_is_polled_while_nothing_happens_and_once_after(run: Run) -> None:
+    polls: list[float] = []
+    run("sleep 0.6", on_poll=lambda: polls.append(time.monotonic()))
+    assert 3 <= len(polls) <= 4
+    polls.clear()
+    run("true", on_poll=lambda: polls.append(time.monotonic()))
+    assert len(polls) == 1
+
+
+# ---------------------------------------------------------------- nothing is left
+
+
+def test_the_deadline_ends_the_process_and_its_descendants(run: Run, task_id: str) -> None:
+    ended = run("sleep 60 & setsid sleep 60 & wait", timeout=0.2)
+    assert (ended.reason, ended.error) == ("timeout", "no end after 0.2 s: ended with SIGTERM")
+    assert ended.exit == -signal.SIGTERM
+    assert ended.seconds < 2
+    assert marked(task_id) == []
+
+
+def test_who_ignores_term_is_killed(run: Run, task_id: str) -> None:
+    ended = run("trap '' TERM; while :; do sleep 0.05; done", timeout=0.2, signals=QUICK)
+    assert ended.error == "no end after 0.2 s: ended with SIGKILL"
+    assert marked(task_id) == []
+
+
+def test_the_order_of_signals_is_the_callers(run: Run) -> None:
+    script = "trap 'echo interrupted; exit 5' INT; while :; do sleep 0.01; done"
+    ended = run(script, timeout=0.2, signals=((signal.SIGINT, 2), *QUICK))
+    assert (ended.exit, ended.tail) == (5, "interrupted\n")
+    assert ended.error == "no end after 0.2 s: ended with SIGINT"
+
+
+def test_a_flood_is_ended_at_its_deadline(run: Run, task_id: str) -> None:
+    ended = run("yes", timeout=0.3)
+    assert ended.reason == "timeout"
+    assert ended.seconds < 2
+    assert ended.tail.endswith("y\n")
+    assert marked(task_id) == []
+
+
+def test_what_it_says_while_it_ends_is_heard_however_much(run: Run) -> None:
+    last_words = "trap 'yes | head -c 1000000; echo goodbye; exit 4' TERM; while :; do sleep 0.01; done"
+    ended = run(last_words, timeout=0.2)
+    assert ended.exit == 4
+    assert ended.tail.endswith("goodbye\n")
+
+
+def test_closed_output_is_waited_for_without_spinning(run: Run, task_id: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    ended = run("exec >&- 2>&-; exec sleep 60", timeout=0.6)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert ended.reason == "timeout"
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 0.3
+    assert marked(task_id) == []
+
+
+def test_an_end_is_not_held_up_by_who_holds_the_pipe(run: Run, processes: Processes, task_id: str) -> None:
+    ended = run("sleep 60 & echo done")
+    assert (ended.exit, ended.tail) == (0, "done\n")
+    assert ended.seconds < 2
+    assert processes.sweep(task_id) == 1
+    assert marked(task_id) == []
+
+
+def test_all_that_the_process_wrote_is_read_although_others_flood(run: Run) -> None:
+    ended = run(
+        "head -c 60000 /dev/zero | tr '\\0' x; echo; echo mine; sleep 60 &",
+        on_output=lambda _: time.sleep(0.2),
+    )
+    assert ended.tail.endswith("mine\n")
+
+
+def test_a_daemon_is_swept(run: Run, processes: Processes, task_id: str) -> None:
+    assert run((sys.executable, "-S", "-c", DAEMON)).exit == 0
+    assert len(marked(task_id)) == 1
+    assert processes.sweep(task_id) == 1
+    assert marked(task_id) == []
+    assert processes.sweep(task_id) == 0
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("env -i sleep 60 >/dev/null 2>&1 & echo $! >pid", id="in the group"),
+        pytest.param("env -i setsid sleep 60 & echo $! >pid", id="holding the pipe"),
+        pytest.param(
+            "env -i setsid sleep 60 >/dev/null 2>&1 & echo $! >pid; sleep 0.4", id="seen as a child"
+        ),
+    ],
+)
+def test_who_dropped_the_marker_is_swept_all_the_same(
+    run: Run, processes: Processes, task_id: str, tmp_path: Path, script: str
+) -> None:
+    run(script)
+    pid = read_pid(tmp_path / "pid")
+    assert alive(pid)
+    assert processes.sweep(task_id) == 1
+    assert not alive(pid)
+
+
+def test_sweeping_spares_the_other_attempts(run: Run, processes: Processes, task_id: str) -> None:
+    run("sleep 60 &", env={ATTEMPT: task_id + "_other"})
+    assert processes.sweep(task_id) == 0
+    assert len(marked(task_id + "_other")) == 1
+    assert processes.sweep(task_id + "_other") == 1
+
+
+def test_sweeping_nothing_is_fast(run: Run, processes: Processes, task_id: str) -> None:
+    def sweep() -> float:
+        run("true")
+        began = time.perf_counter()
+        assert processes.sweep(task_id) == 0
+        return time.perf_counter() - began
+
+    assert min(sweep() for _ in range(10)) < 0.002
+
+
+def test_the_deadline_of_one_spares_the_others_of_its_attempt(run: Run) -> None:
+    ended: list[Ended] = []
+    other = threading.Thread(target=lambda: ended.append(run("sleep 0.6; echo well")))
+    other.start()
+    assert run("sleep 60", timeout=0.2).reason == "timeout"
+    other.join()
+    assert ended[0].tail == "well\n"
+
+
+def test_cancelling_ends_it_soon(run: Run, task_id: str) -> None:
+    cancel = threading.Event()
+    threading.Timer(0.1, cancel.set).start()
+    ended = run("sleep 60", cancel=cancel)
+    assert (ended.reason, ended.error) == ("cancelled", "cancelled: ended with SIGTERM")
+    assert ended.seconds < 2
+    assert marked(task_id) == []
+    ended = run("echo started >>started", cancel=cancel)
+    assert (ended.exit, ended.reason) == (None, "cancelled")
+
+
+def test_many_threads_do_not_mix_their_processes(run: Run, tmp_path: Path) -> None:
+    ended: dict[int, Ended] = {}
+
+    def one(number: int) -> None:
+        ended[number] = run(f"echo {number}; exit {number}", log=tmp_path / f"log{number}")
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {n: (e.exit, e.tail) for n, e in ended.items()} == {n: (n, f"{n}\n") for n in range(20)}
+
+
+def test_descriptors_are_all_given_back(run: Run) -> None:
+    run("true")
+    folder = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
+    before = len(os.listdir(folder))
+    run("echo x")
+    run(("no-such-program",))
+    run("sleep 60", timeout=0.05)
+    with pytest.raises(ZeroDivisionError):
+        run("echo x", on_output=lambda _: 1 / 0)
+    assert len(os.listdir(folder)) == before
+
+
+# ---------------------------------------------------------------- interruptions
+
+
+def interrupt_when(path: Path, *delays: float) -> threading.Thread:
+    def interrupt() -> None:
+        read_pid(path)
+        for delay in delays:
+            time.sleep(delay)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    return thread
+
+
+def test_ctrl_c_ends_it_before_it_goes_on(run: Run, task_id: str, tmp_path: Path) -> None:
+    thread = interrupt_when(tmp_path / "pid", 0)
+    with pytest.raises(KeyboardInterrupt):
+        run("setsid sleep 60 & echo $! >pid; wait")
+    thread.join()
+    assert marked(task_id) == []
+
+
+def test_a_second_ctrl_c_kills_at_once(run: Run, task_id: str, tmp_path: Path) -> None:
+    thread = interrupt_when(tmp_path / "pid", 0, 0.2)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run("trap '' TERM; echo $$ >pid; while :; do sleep 0.05; done", signals=((signal.SIGTERM, 20),))
+    thread.join()
+    assert time.monotonic() - began < 5
+    assert marked(task_id) == []
+
+
+@pytest.mark.parametrize("listener", ["on_output", "on_poll"])
+def test_a_listener_that_fails_leaves_nothing(run: Run, task_id: str, listener: str) -> None:
+    def fail(*_: object) -> None:
+        raise LookupError("of ours")
+
+    with pytest.raises(LookupError):
+        run("echo x; sleep 60", **{listener: fail})
+    assert marked(task_id) == []
+
+
+# ---------------------------------------------------------------- other systems
+
+
+def test_all_holds_without_process_descriptors_and_without_proc(
+    run: Run, processes: Processes, task_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    monkeypatch.setattr(proctree, "RAW", False)
+    assert run("exit 3").exit == 3
+    assert run("sleep 60 & setsid sleep 60 & wait", timeout=0.2).reason == "timeout"
+    assert marked(task_id) == []
+    assert run((sys.executable, "-S", "-c", DAEMON)).exit == 0
+    assert processes.sweep(task_id) == 1
+    assert marked(task_id) == []
+
+
+def test_many_small_processes_cost_little_more_than_bare_ones(run: Run) -> None:
+    def took(what: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        what()
+        return time.perf_counter() - began
+
+    run("true")
+    bare = min(
+        took(lambda: subprocess.run(["/bin/sh", "-c", "true"], capture_output=True)) for _ in range(50)
+    )
+    ours = min(took(lambda: run("true")) for _ in range(50))
+    assert ours < 1.3 * bare + 0.0005
+
+
+def test_the_names_are_those_that_users_know() -> None:
+    assert (ATTEMPT, SESSION, EVENTS) == (
+        "TINKER_STEPS_ATTEMPT",
+        "TINKER_STEPS_SESSION",
+        "TINKER_STEPS_EVENTS",
+    )

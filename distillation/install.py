@@ -145,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     mode.add_argument("--check", action="store_true", help="fail when something is missing")
     options = parser.parse_args(argv)
     requirements = read_requirements(REQUIREMENTS)
+    # A broken constraints file is better named here, with its line, than by pip after the downloads.
     read_requirements(CONSTRAINTS)
     if options.plan or options.check:
         lacking = missing(requirements)

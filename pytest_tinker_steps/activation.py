@@ -151,7 +151,7 @@ class Active:
     def _emit_for(self, item: pytest.Item) -> Emit:
         if self.controller is not None:
             return self.controller.event
-        return self._events.setdefault(item.nodeid, []).append
+        return lambda event: self._events.setdefault(item.nodeid, []).append(event)
 
     def take_events(self, nodeid: str) -> list[dict[str, Any]]:
         """Events of a worker's item since the last report; they travel on the next one."""

@@ -68,6 +68,12 @@ class StepItem(pytest.Function):
     def reportinfo(self) -> tuple[Any, int, str]:
         return self.path, self.step.box.line - 1, f"{self.name} {self.step.title}"
 
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        # What we say ourselves is complete; a traceback of ours is of no use to anybody.
+        if isinstance(excinfo.value, pytest.fail.Exception) and not excinfo.value.pytrace:
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style=style)
+
 
 def _refuse_parametrized(item: StepItem, frozen: Frozen) -> None:
     for name, definitions in item._fixtureinfo.name2fixturedefs.items():

@@ -154,16 +154,18 @@ class Hooks:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         if isinstance(item, StepItem):
-            self._finish_report(item, report)
+            self._finish_report(item, call, report)
         return report
 
-    def _finish_report(self, item: StepItem, report: pytest.TestReport) -> None:
+    def _finish_report(self, item: StepItem, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
         definition = item.step.definition
-        report.steps_warned = False  # type: ignore[attr-defined]
+        told: Any = report  # further attributes travel with a report, also from a worker
+        told.steps_reason = _reason(call)
+        told.steps_warned = False
         text = report.longreprtext
         safe = self.active.redact(text)
         if safe != text:
@@ -171,11 +173,10 @@ class Hooks:
         report.sections = [(name, self.active.redact(content)) for name, content in report.sections]
         if report.failed and definition and definition.on_failure == "warn" and not self.frozen.strict:
             report.outcome = "skipped"
-            first = _first_line(safe)
-            report.longrepr = (str(item.path), item.step.box.line, f"warned: {first}")
-            report.steps_warned = True  # type: ignore[attr-defined]
+            report.longrepr = (str(item.path), item.step.box.line, f"warned: {told.steps_reason}")
+            told.steps_warned = True
         if self.active.worker:
-            report.steps_events = self.active.take_events(item.nodeid)  # type: ignore[attr-defined]
+            told.steps_events = self.active.take_events(item.nodeid)
 
     # -- reports, in the controller
 
@@ -190,8 +191,7 @@ class Hooks:
         outcome = "failed" if hasattr(report, "wasxfail") else report.outcome
         self._outcomes.setdefault(step.id, {})[report.when] = outcome
         if outcome != "passed" and step.id not in self._reasons:
-            text = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
-            self._reasons[step.id] = _first_line(text.removeprefix("Skipped: "))
+            self._reasons[step.id] = getattr(report, "steps_reason", "")
         if getattr(report, "steps_warned", False):
             self._warned.add(step.id)
 
@@ -251,11 +251,14 @@ class Hooks:
             terminalreporter.write_line(line, **markup)
 
 
-def _first_line(text: str) -> str:
-    """What a failure comes to in one line; of a traceback that is the last ``E`` line's first."""
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    errors = [line[1:].strip() for line in lines if line.startswith("E ")]
-    return errors[0] if errors else (lines[0].strip() if lines else "")
+def _reason(call: pytest.CallInfo[None]) -> str:
+    """What a failure or a skip comes to in one line."""
+    if call.excinfo is None:
+        return ""
+    error = call.excinfo.value
+    first, _, _ = str(error).strip().partition("\n")
+    ours = isinstance(error, (pytest.fail.Exception, pytest.skip.Exception))
+    return first if ours else f"{type(error).__name__}: {first}"
 
 
 class WorkerHooks:

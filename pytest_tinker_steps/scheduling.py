@@ -238,6 +238,7 @@ def skip_reports(nodeid: str, step: Step, path: str, reason: str) -> list[pytest
         ("teardown", "passed", None),
     ):
         values: dict[str, Any] = {"when": when, "outcome": outcome, "longrepr": longrepr}
+        values["steps_reason"] = reason
         reports.append(
             pytest.TestReport(nodeid=nodeid, location=location, keywords={}, start=now, stop=now, **values)
         )

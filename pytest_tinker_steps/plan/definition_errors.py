@@ -17,7 +17,7 @@ _EXPECTED = {
     "string_type": ("text", "put quotes around it"),
     "string_unicode": ("text", "remove the half characters"),
     "bool_type": ("true or false", "write true or false without quotes"),
-    "int_type": ("a whole number", "write digits without quotes"),
+    "int_type": ("a whole number", "write digits only"),
     "int_from_float": ("a whole number", "write digits without a dot"),
     "float_type": ("a number", "write digits without quotes"),
     "finite_number": ("a finite number", "write digits"),

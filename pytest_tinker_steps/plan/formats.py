@@ -192,7 +192,8 @@ def slug(heading: str) -> str:
 _AGGREGATE = re.compile(
     r"(?:(?:steps|tasks)\s+#?\d+\s*(?:[-–—,&]|to|through|and)\s*#?\d+|(?:step|task)\s+#?\d+[-–—]\d+)"
     # a range with plain words behind it is a piece of work: "Tasks 1-5 integration test"
-    r"(?:[,\d\s–—-]|and |to )*(?=$|[:.(*_~]|(?:are |all )*(?:complete|done|finish|verified|implemented|pass))",
+    r"(?:[,\d\s–—-]|and |to )*"
+    r"(?=$|[:.(*_~]|\s[-–—]\s|(?:are |all )*(?:complete|done|finish|verified|implemented|pass))",
     re.IGNORECASE,
 )
 

@@ -70,7 +70,7 @@ def check_kinds(value: Map) -> list[str]:
 def check(value: Map, context: Rules, allowed: Collection[str]) -> None:
     kinds = check_kinds(value)
     _one_name(value, context)
-    _not_two(value, kinds, context, "in one check; make a check of each")
+    _not_two(value, kinds, context, "stand in one check; make a check of each")
     if not kinds and not value.keys() - allowed:
         text = "this check has nothing to run; give it a 'command' or a probe: " + ", ".join(PROBES)
         context.report(value.line, text)
@@ -84,14 +84,14 @@ def check(value: Map, context: Rules, allowed: Collection[str]) -> None:
 def monitor(value: Map, context: Rules, allowed: Collection[str]) -> None:
     kinds = [key for key in value if key in MONITOR_KINDS and value[key] is not None]
     _one_name(value, context)
-    _not_two(value, kinds, context, "in one monitor; make a monitor of each")
+    _not_two(value, kinds, context, "stand in one monitor; make a monitor of each")
     if not kinds and not value.keys() - allowed:
         context.report(value.line, "this monitor has nothing to run; give it a 'command'")
 
 
 def main(value: Map, context: Rules) -> None:
     kinds = [key for key in value if key in MAIN_KINDS and value[key] is not None]
-    _not_two(value, kinds, context, "in one main; keep one, or make two steps of it")
+    _not_two(value, kinds, context, "stand in one main; keep one, or make two steps of it")
     if value.get("args") is not None and value.get("script") is None:
         context.report(value.lines["args"], "'args' are for a 'script'; add one, or write a 'command'")
     if value.get("chunks") is not None and value.get("mode") != "chunked":
@@ -104,7 +104,9 @@ def main(value: Map, context: Rules) -> None:
 
 
 def test_first(value: Map, context: Rules) -> None:
-    _not_two(value, [key for key in ("args", "command") if key in value], context, "in one test; keep one")
+    _not_two(
+        value, [key for key in ("args", "command") if key in value], context, "stand in one test; keep one"
+    )
     if not value.keys() & {"args", "command", "env"}:
         text = "'test_first' does not say what differs from the main; add args, command or env"
         context.report(value.line, text)
@@ -165,7 +167,8 @@ def file(value: Map, context: Rules) -> Map:
     """Report unknown keys and steps that are defined twice.
 
     Returns:
-        The file without its unknown keys, so that they are not taken for steps.
+        The file without its unknown keys, so that they are not taken for steps; a step of which nothing is
+        said is an empty one.
     """
     first: dict[str, tuple[str, int]] = {}
     for key, step, line, _ in steps(value):
@@ -178,7 +181,7 @@ def file(value: Map, context: Rules) -> Map:
     known = Map(value.line)
     for key, below in value.items():
         if key in _FILE_KEYS or STEP_KEY.match(key):
-            known[key] = below
+            known[key] = Map(value.lines[key]) if below is None and key not in _FILE_KEYS else below
             known.lines[key] = value.lines[key]
         else:
             context.report(value.lines[key], f"unknown key '{key}'; {_file_key_hint(key)}")
@@ -186,19 +189,19 @@ def file(value: Map, context: Rules) -> Map:
 
 
 def _file_key_hint(key: str) -> str:
-    if difflib.get_close_matches(key.lower(), _FILE_KEYS, 1, 0.7):
-        return did_you_mean(key, _FILE_KEYS)
     word, _, rest = key.replace("-", "_").replace(" ", "_").partition("_")
     if rest.strip("_") and difflib.get_close_matches(word.lower(), ["step"], 1, 0.7):
         return f"did you mean 'step_{rest.strip('_')}'?"
+    if difflib.get_close_matches(key.lower(), _FILE_KEYS, 1, 0.7):
+        return did_you_mean(key, _FILE_KEYS)
     return "a step is step_<id>, for example step_13_training; others are " + ", ".join(_FILE_KEYS)
 
 
 def _one_name(value: Map, context: Rules) -> None:
-    _not_two(value, [key for key in ("task", "name") if key in value], context, "and mean the same; keep one")
+    _not_two(value, [key for key in ("task", "name") if key in value], context, "mean the same; keep one")
 
 
 def _not_two(value: Map, keys: list[str], context: Rules, advice: str) -> None:
     if len(keys) > 1:
         shown = ", ".join(f"'{key}'" for key in keys[:-1]) + f" and '{keys[-1]}'"
-        context.report(value.lines[keys[1]], f"{shown} stand {advice}")
+        context.report(value.lines[keys[1]], f"{shown} {advice}")

@@ -160,7 +160,7 @@ def _command(value: object) -> str | tuple[str, ...]:
     for number, item in enumerate(value, 1):
         if not isinstance(item, str):
             raise wrong(
-                f"must be a list of texts, but entry {number} is {describe(item)}; put quotes around it"
+                f"must be a list of texts, but entry {number} is {describe(item)}; write text in its place"
             )
         _without_nul(item)
     return tuple(value)
@@ -184,9 +184,7 @@ def shorthand(key: str, kind: type | tuple[type, ...], expected: str) -> Callabl
             return value
         if isinstance(value, kind) and not isinstance(value, bool):
             return {key: value}
-        raise wrong(
-            f"must be {expected} or a mapping, not {describe(value)}; see the documentation of the key"
-        )
+        raise wrong(f"must be {expected} or a mapping, not {describe(value)}; write one of these")
 
     return expand
 
@@ -252,6 +250,6 @@ def need(text: str) -> str:
 
 
 Needs = Annotated[
-    list[Annotated[Text, AfterValidator(need)]],
+    list[Annotated[Text, AfterValidator(need)]] | None,
     BeforeValidator(needs_none, json_schema_input_type=str | int | float | list[str | int | float]),
 ]

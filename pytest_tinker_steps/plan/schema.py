@@ -53,7 +53,17 @@ MODES = dict.fromkeys(
     (
         *("step", "needs", "inputs", "outputs", "cwd", "secrets", "mode", "on_failure", "when"),
         *("task", "name", "command", "fix", "script", "args", "python", "monitor", "check", "alert"),
-        *("agent", "skills", "objective", "model", "success_criteria", "text", "explore", "verify", "estimate"),
+        *(
+            "agent",
+            "skills",
+            "objective",
+            "model",
+            "success_criteria",
+            "text",
+            "explore",
+            "verify",
+            "estimate",
+        ),
         *("import", "file", "json", "jsonl", "yaml", "path", "required", "contains", "executable"),
         *("host", "http", "url", "match", "not_match", "pattern", "alert_on", "value"),
     ),
@@ -231,7 +241,7 @@ class StepShape(Shape):
     main: MainSpec | None = Field(None, description="What the step does: a mapping, or a command.")
     post_validation: list[CheckShape] | None = Field(None, description="Checks after the main, side by side.")
     background: list[MonitorShape] | None = Field(None, description="Monitors, repeated while the main runs.")
-    needs: Needs | None = Field(
+    needs: Needs = Field(
         None,
         description="Steps that must have passed first; 13@started or 13@ended for another state. [] waits "
         "for none. Absent: the step before it in the list.",
@@ -306,7 +316,7 @@ def json_schema() -> dict[str, Any]:
         "description": shape["description"],
         "type": ["object", "array", "null"],
         "properties": shape["properties"],
-        "patternProperties": {STEP_KEY.pattern: step},
+        "patternProperties": {STEP_KEY.pattern: {"anyOf": [step, {"type": "null"}]}},
         "additionalProperties": False,
         "items": {"$ref": "#/$defs/ListedStepShape"},
         "$defs": shape["$defs"],

@@ -164,7 +164,7 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> _UnreadableError:
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     problem = error.problem or error.context or "something unexpected stands here"
     what = f"this is not YAML: {problem}"
-    if error.context and error.context_mark and error.context is not problem:
+    if error.context and error.context_mark and error.context_mark.line + 1 != line:
         what += f", {error.context} that starts on line {error.context_mark.line + 1}"
     for words, advice in _ADVICE:
         if words in problem:

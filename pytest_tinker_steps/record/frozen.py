@@ -227,7 +227,7 @@ def no_definition(step: Step, plan: Plan) -> str:
     key = f"step_{step.id}_{slug}" if "/" not in step.id else f'"step_{step.id}"'
     return (
         f"step_{step.id} ({plan.tasklist.path}:{step.box.line}) has no definition; "
-        f"write what it does into {plan.definitions.path}, for example:\n"
+        f"write into {plan.definitions.path} what it does:\n"
         f"  {key}:\n"
         f"    main:\n"
         f"      command: <what it runs>\n"

@@ -18,10 +18,11 @@ MARKS = {
 
 PHASES = {
     "pre_flight": ("PRE-FLIGHT", "checks"),
-    "test_first": ("TEST", "run"),
-    "main": ("MAIN", "run"),
+    "test_first": ("TEST", ""),
+    "main": ("MAIN", ""),
     "post_validation": ("POST", "validations"),
 }
+"""The words of each phase, and what its parts are called."""
 
 
 def duration(seconds: float) -> str:
@@ -46,6 +47,9 @@ def of(event: Mapping[str, Any], *, title: str = "", journal: str = "") -> Itera
         yield from _started(event, title)
     elif kind == "phase_started":
         name, noun = PHASES[event["phase"]]
+        if event.get("what"):
+            yield f"[{name}] Executing: {event['what']}"
+            return
         count = event["count"]
         side = "Parallel " if count > 1 else ""
         yield f"[{name}] {side}{noun} ({count})..."

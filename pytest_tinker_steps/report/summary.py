@@ -70,10 +70,12 @@ def _step(frozen: Frozen, controller: Controller, name: str, width: int) -> list
     tale = controller.tale(name)
     verdict = tale.verdict or "not run"
     mark = MARKS.get(verdict, "-" if verdict in ("blocked", "not ticked") else "✗" if tale.task_id else "-")
-    parts = [f"{mark} {frozen.by_id[name].node_name:<{width}}  {verdict:<8}"]
+    parts = [f"{mark} {frozen.by_id[name].node_name:<{width}}"]
+    if not tale.reason.startswith(verdict):
+        parts.append(f"{verdict:<8}")
     if tale.task_id:
         parts += [f"{duration(tale.seconds):>6}", tale.task_id, f".steps/logs/{tale.task_id}/"]
-    elif tale.reason and verdict != tale.reason:
+    elif tale.reason:
         parts.append(tale.reason)
     lines: list[Line] = [("  ".join(parts).rstrip(), COLOURS.get(verdict, PLAIN))]
     if tale.task_id and verdict in ("failed", "warned", "skipped") and tale.reason:

@@ -320,6 +320,7 @@ class StepRun:
     @contextlib.contextmanager
     def _phase(self, phase: str) -> Iterator[None]:
         """Record a phase that runs in this process; its own exception goes on as it is."""
+        self.emit("phase_started", phase=phase, what=self.main_definition.python)
         began = time.monotonic()
         status = "failed"
         try:
@@ -341,6 +342,7 @@ class StepRun:
             if self._live:
                 self.emit("output", text=piece)
 
+        self.emit("phase_started", phase=phase, what=command.shown(what))
         path = self.logs / log
         try:
             ended = command.run(

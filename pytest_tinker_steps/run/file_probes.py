@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterable, Iterator
-from typing import IO, Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
 
 from .probe_context import ProbeContext, ProbeFailed, size_text
 
@@ -14,12 +14,6 @@ BLOCK = 1 << 20
 
 LONGEST_ROW = 64 << 20
 """Bytes of one row of a JSONL file; a longer one is not rows of data, and would fill the memory."""
-
-
-class Readable(Protocol):
-    """What can be searched: a file, or an answer of a server."""
-
-    def read(self, amount: int, /) -> bytes: ...
 
 
 def probe_file(given: dict[str, Any], context: ProbeContext) -> str:
@@ -71,7 +65,7 @@ def _one_file(path: str, given: dict[str, Any], context: ProbeContext) -> int:
         raise ProbeFailed(f"{path}: {size} bytes, at least {least} needed")
     if contains is not None:
         with _open(path, context) as stream:
-            if not holds(stream, contains, context):
+            if not holds(stream.read, contains, context):
                 raise ProbeFailed(f"{path}: does not contain {contains!r}")
     return size
 
@@ -85,14 +79,17 @@ def _open(path: str, context: ProbeContext) -> IO[bytes]:
     return place.open("rb")
 
 
-def holds(stream: Readable, text: str, context: ProbeContext) -> bool:
-    """Whether ``text`` is somewhere in ``stream``, of which no more than a block is kept.
+def holds(read: Callable[[int], bytes], text: str, context: ProbeContext) -> bool:
+    """Whether ``text`` is somewhere in what can be read, of which no more than a block is kept.
+
+    Args:
+        read: gives at most so many bytes, and none at the end.
 
     Raises:
         TimeoutError: the deadline passed first.
     """
     wanted, seen = text.encode(), b""
-    while block := stream.read(BLOCK):
+    while block := read(BLOCK):
         context.remaining()
         seen += block
         if wanted in seen:

@@ -51,7 +51,8 @@ def _judge(answer: Any, given: dict[str, Any], shown: str, context: ProbeContext
     contains = given.get("contains")
     if contains is not None:
         try:
-            found = holds(answer, contains, context)
+            # read() would wait for a whole block, however slowly it comes.
+            found = holds(answer.read1, contains, context)
         except http.client.HTTPException:
             raise ProbeFailed(f"{shown}: the answer broke off") from None
         if not found:

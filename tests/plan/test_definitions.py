@@ -376,7 +376,9 @@ def test_check_says_when_its_timeout_is_the_default() -> None:
     assert (made.name, made.timeout, made.timeout_given) == ("git", 30.0, False)
 
 
-@pytest.mark.parametrize("judge", ["expect: {match: x}", "expect: {not_match: x}", "metric: {name: n, pattern: (x)}"])
+@pytest.mark.parametrize(
+    "judge", ["expect: {match: x}", "expect: {not_match: x}", "metric: {name: n, pattern: (x)}"]
+)
 def test_filter_whose_output_is_judged_is_not_warned_of(judge: str) -> None:
     assert read(f"step_1: {{pre_flight: [{{command: 'cat x | head', {judge}}}]}}").warnings == ()
 
@@ -428,7 +430,11 @@ def test_criterion_with_a_check_is_named_after_its_text() -> None:
         "step_1: {main: {success_criteria: [{text: model saved, check: {file: model.bin}}]}}"
     ).main.criteria
     assert criterion.check is not None
-    assert (criterion.text, criterion.check.name, criterion.check.kind) == ("model saved", "model saved", "file")
+    assert (criterion.text, criterion.check.name, criterion.check.kind) == (
+        "model saved",
+        "model saved",
+        "file",
+    )
 
 
 @pytest.mark.parametrize(
@@ -467,7 +473,9 @@ def test_every_golden_case_has_its_messages_and_the_other_way_round() -> None:
     assert {case.stem for case in CASES} == {case.stem for case in ERRORS.glob("*.txt")}
 
 
-@pytest.mark.parametrize("timeout", ["0", "-1", ".nan", ".inf", "31d", "true", "[5]", "soon", "5 m s", "1e400"])
+@pytest.mark.parametrize(
+    "timeout", ["0", "-1", ".nan", ".inf", "31d", "true", "[5]", "soon", "5 m s", "1e400"]
+)
 def test_timeouts_that_end_nothing_are_mistakes(timeout: str) -> None:
     (problem,) = problems(f"step_1: {{timeout: {timeout}}}")
     assert problem.startswith("defs.yaml:1: 'timeout' must be ")
@@ -489,14 +497,41 @@ def test_checks_may_be_shared_by_anchors_and_merged() -> None:
 
 YAML_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            "steps step step_1 defaults secrets pre_flight main command env file test_first identity needs retries "
-            "timeout metric check success_criteria chunks background expect port disk_free http args".split()
-        ),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "steps",
+                    "step",
+                    "step_1",
+                    "defaults",
+                    "secrets",
+                    "pre_flight",
+                    "main",
+                    "command",
+                    "env",
+                    "file",
+                    "test_first",
+                    "identity",
+                    "needs",
+                    "retries",
+                    "timeout",
+                    "metric",
+                    "check",
+                    "success_criteria",
+                    "chunks",
+                    "background",
+                    "expect",
+                    "port",
+                    "disk_free",
+                    "http",
+                    "args",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=20,
 )

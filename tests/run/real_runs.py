@@ -1,4 +1,4 @@
-"""A small real way to run processes, so that the tests of checks need nothing of the process module's ways."""
+"""A small real way to run processes, so that the tests of checks rest on little."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+import psutil
 
 from pytest_tinker_steps.plan.model import Check, Command, Where
 from pytest_tinker_steps.run.process import Ended
@@ -61,9 +63,13 @@ class SubprocessRuns:
             process.wait()
             woken.put("exit")
 
-        threading.Thread(target=read, daemon=True).start()
-        if cancel is not None:
-            threading.Thread(target=lambda: (cancel.wait(), woken.put("cancelled")), daemon=True).start()
+        def stop() -> None:
+            if cancel is not None and cancel.wait():
+                woken.put("cancelled")
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        threading.Thread(target=stop, daemon=True).start()
         reason: Literal["exit", "timeout", "cancelled"] = "exit"
         try:
             said = woken.get(timeout=timeout)
@@ -73,9 +79,7 @@ class SubprocessRuns:
         finally:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        while not texts:
-            time.sleep(0.001)
+            reader.join()
         if log is not None and texts[0]:
             with log.open("a") as stream:
                 stream.write(texts[0])
@@ -84,14 +88,21 @@ class SubprocessRuns:
         return Ended(process.returncode, reason, time.monotonic() - began, texts[0][-8192:], reason)
 
     def alive(self) -> list[int]:
-        """Process groups that still have a member."""
+        """Processes that are left of what was started here, a moment after they were killed."""
+        limit = time.monotonic() + 1
+        while (found := self._members()) and time.monotonic() < limit:
+            time.sleep(0.01)
+        return found
+
+    def _members(self) -> list[int]:
         found = []
-        for group in self.groups:
+        for process in psutil.process_iter():
             try:
-                os.killpg(group, 0)
-            except ProcessLookupError:
+                # Who takes over orphans may leave them as zombies.
+                if os.getpgid(process.pid) in self.groups and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process.pid)
+            except (ProcessLookupError, psutil.NoSuchProcess):
                 continue
-            found.append(group)
         return found
 
 

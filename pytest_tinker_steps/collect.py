@@ -68,11 +68,11 @@ class StepItem(pytest.Function):
     def reportinfo(self) -> tuple[Any, int, str]:
         return self.path, self.step.box.line - 1, f"{self.name} {self.step.title}"
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
         # What we say ourselves is complete; a traceback of ours is of no use to anybody.
         if isinstance(excinfo.value, pytest.fail.Exception) and not excinfo.value.pytrace:
             return str(excinfo.value)
-        return super().repr_failure(excinfo, style=style)
+        return super().repr_failure(excinfo)
 
 
 def _refuse_parametrized(item: StepItem, frozen: Frozen) -> None:

@@ -37,7 +37,7 @@ def plain_scalar(text: str, mode: Mode) -> Any:
     if _FLOAT.match(text):
         # Python refuses to read integers of thousands of digits; no setting is that large.
         return int(text) if _INTEGER.match(text) and len(text) < 100 else float(text)
-    if _BASED_INTEGER.match(text):
+    if _BASED_INTEGER.match(text) and len(text) < 100:
         return int(text, 0)
     if _INFINITY.match(text):
         return float(text.replace(".", ""))

@@ -52,7 +52,7 @@ _TOKEN = re.compile(
     | (?P<comment>\#[^\n]*)
     | (?P<redirection>[0-9]*(?:&>>?|[<>]+[&|]?)[ \t]*)
     | (?P<end>&&|\|\||;+|\n|&)
-    | (?P<pipe>\|&?)
+    | (?P<pipe>\|&?\s*)
     | (?P<open>\()
     | (?P<close>\))
     | (?P<word>(?:

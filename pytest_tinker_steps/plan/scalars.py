@@ -23,7 +23,7 @@ LONGEST = 30 * 24 * 3600.0
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) *(ms|s|m|min|h|d)?", re.ASCII)
 _SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) *(b|[kmgt]i?b)?", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]+)?|\.[0-9]+) *(b|[kmgt]i?b)?", re.ASCII)
 _BYTES: dict[str | None, int] = {None: 1, "b": 1} | {
     f"{letter}{i}b": base**power
     for power, letter in enumerate("kmgt", 1)

@@ -29,7 +29,8 @@ _SUFFIX = re.compile(
     r"(?: ✓ \[\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-][\d:]+)?\] \[task_[^\[\]\r\n]+\](?: \([^\[\]\r\n]*\))?)+"
     r"(?=[ \t]*\Z)"
 )
-_MARKUP = re.compile(r"[`*_\[\]<>]")
+# An underscore inside a word is part of a name, not of the markup.
+_MARKUP = re.compile(r"[`*\[\]<>]|(?<![A-Za-z0-9])_+|_+(?![A-Za-z0-9])")
 
 
 def readable(line: bytes) -> str:

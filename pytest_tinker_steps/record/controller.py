@@ -23,7 +23,7 @@ Show = Callable[[Step, Event], None]
 UNRECORDED = ("output", "phase_started")
 """Events that are only shown."""
 
-OK = ("passed", "done", "started", "warned", "assumed", "not run", "not ticked")
+OK = ("passed", "done", "started", "warned", "assumed", "not run", "not verified")
 """Verdicts that leave the exit code at 0."""
 
 
@@ -223,7 +223,7 @@ class Controller:
         if all(outcomes.get(when) == "passed" for when in ("setup", "call", "teardown")):
             return "passed"
         if step.id in self.frozen.skips:
-            return self.frozen.skips[step.id] if self.frozen.mode == "verify" else "done"
+            return "not verified" if self.frozen.mode == "verify" else "done"
         if "call" not in outcomes and outcomes.get("setup") == "passed":
             return "not run"
         tale = self.tale(step.id)
@@ -286,8 +286,8 @@ class Controller:
     def _untick_if_ticked(self, step: Step, tale: Tale) -> None:
         assert self.listfile is not None
         if self.listfile.is_ticked(step.box):
-            mine = self.frozen.standing[step.id].done
-            why = "it was run again and failed" if mine else "somebody ticked it, but the attempt failed"
+            before = step.box.done
+            why = "it was run again and failed" if before else "somebody ticked it, but the attempt failed"
             self._untick(step, tale, why)
 
     def _untick(self, step: Step, tale: Tale, why: str) -> None:

@@ -163,7 +163,9 @@ def decide(
         step = by_id[name]
         if wishes.verify:
             if not step.box.done:
-                skips[name] = "not ticked"
+                skips[name] = "not verified: it is not ticked"
+            elif not standing[name].done and "done on" in standing[name].reason:
+                skips[name] = f"not verified: {standing[name].reason}"
             elif step.definition is None:
                 refusals[name] = no_definition(step, plan)
             continue

@@ -382,39 +382,35 @@ class StepRun:
         if not todo and not direct:
             return
         self.emit("phase_started", phase=phase, count=len(todo) + len(direct))
-        failed: list[str] = []
-
-        def take(record: Mapping[str, Any]) -> None:
-            self.emit("check", phase=phase, **record)
-            if record["status"] == "failed":
-                failed.append(
-                    f"{record['name']}: {record['message']}" if record["message"] else record["name"]
-                )
-
-        tails: list[CheckResult] = []
         for name, why in direct:
-            status = "failed" if why else "passed"
-            take({"name": name, "kind": "file", "status": status, "seconds": 0.0, "message": why})
+            verdict = "failed" if why else "passed"
+            self._checked(phase, {"name": name, "status": verdict, "seconds": 0.0, "message": why})
+        failed = [f"{name}: {why}" for name, why in direct if why]
+        results: tuple[CheckResult, ...] = ()
         if todo and not (failed and cause == "pre"):
-            tails += self._run_checks(phase, todo, cause, take)
+            results = self._run_checks(phase, todo, cause)
+            bad = [result for result in results if result.status == "failed"]
+            failed += [": ".join(filter(None, (result.name, result.message))) for result in bad]
         assert self._events is not None
         self._take(self._events.read())
         status = "failed" if failed else "passed"
         self.emit("phase", phase=phase, status=status, seconds=time.monotonic() - began)
         if failed:
             name = phase.replace("_", "-")
-            lines = [f"{name} failed: {failed[0]}", *(f"{name} failed: {text}" for text in failed[1:])]
-            for result in tails:
+            lines = [f"{name} failed: {text}" for text in failed]
+            for result in results:
                 if result.status == "failed" and result.tail.strip():
                     lines += [f"output of {result.name}:", _indented(result.tail)]
             raise PhaseFailed(cause, "\n".join(lines))
+
+    def _checked(self, phase: str, record: Mapping[str, Any]) -> None:
+        self.emit("check", phase=phase, **record)
 
     def _run_checks(
         self,
         phase: str,
         todo: tuple[Check, ...],
         cause: RetryCause,
-        take: Callable[[Mapping[str, Any]], None],
     ) -> tuple[CheckResult, ...]:
         around = self._around
         runner = checks.CheckRunner(
@@ -430,7 +426,7 @@ class StepRun:
             runner=runner,
             parallel=around.checks_parallel,
             fail_fast=cause == "pre",
-            on_result=lambda result: take(checks.to_record(result)),
+            on_result=lambda result: self._checked(phase, checks.to_record(result)),
         )
 
 

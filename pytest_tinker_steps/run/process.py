@@ -145,8 +145,9 @@ class Processes:
             )
         except (OSError, ValueError, IndexError) as error:
             why = _why_not_started(error) if arguments else "the command is empty"
-            return Ended(None, "not started", time.monotonic() - begun, "", why)
+            return Ended(None, "not started", time.monotonic() - begun, "", self._redactor.text(why))
         start = proctree.started(process.pid) or 0.0
+        # Without an attempt there is no sweep: what is left then is the guardian's at the end.
         task_id = env.get(ATTEMPT, "")
         self._note_start(task_id, process.pid, begun)
         self._guardian.add(process.pid, start)
@@ -200,9 +201,6 @@ class Processes:
             attempt = self._attempts.get(task_id)
             if attempt is not None:
                 attempt.sessions.update(kept)
-            # Without an attempt there is no sweep: what is left by then is the guardian's at the end.
-            if not task_id and not any(map(_group_lives, self._attempts[""].sessions)):
-                del self._attempts[""]
         if pid not in kept:
             self._guardian.remove([pid])
 
@@ -225,9 +223,9 @@ def _why_not_started(error: Exception) -> str:
 
 def _how_it_ended(watch: Watch, reason: str, timeout: float) -> str:
     if reason == "exit":
-        if watch.lost:
+        if watch.exit is None:
             return "exit code unknown: something in this process waits for all child processes"
-        if watch.exit is not None and watch.exit < 0:
+        if watch.exit < 0:
             return f"killed by {_signal_name(-watch.exit)}"
         return f"exit {watch.exit}" if watch.exit else ""
     cause = f"no end after {timeout:g} s" if reason == "timeout" else "cancelled"
@@ -302,7 +300,9 @@ class _Guardian:
             os.write(self._pipe, line)
         except (BrokenPipeError, BlockingIOError):
             # Dead, or hanging so that the pipe has filled up. The new one is told everything.
-            self._start()
+            # Where that fails, the next process is not started and says why.
+            with contextlib.suppress(OSError):
+                self._start()
 
     def _start(self) -> None:
         if self._process is not None:
@@ -337,9 +337,11 @@ class _Guardian:
         finally:
             os.close(reading)
         self._pipe = writing
+        # One that dies at once is found dead by the next `ensure`.
+        with contextlib.suppress(BrokenPipeError):
+            for pid, start in self._sessions.items():
+                os.write(writing, _line(pid, start))
         os.set_blocking(writing, False)
-        for pid, start in self._sessions.items():
-            os.write(writing, _line(pid, start))
 
 
 def _line(pid: int, start: float | None) -> bytes:

@@ -115,7 +115,7 @@ def test_a_failed_main_shows_the_end_of_its_output_and_where_the_rest_is(project
 
 
 def test_output_is_shown_as_it_comes_when_asked_for(project: Project) -> None:
-    project.commands("echo here it comes")
+    project.commands("printf '%s it comes\\n' here")
     assert "here it comes" not in project.run("--steps", "1").stdout.str()
     project.run("--steps", "1", "--steps-rerun", "-v").stdout.fnmatch_lines(["here it comes"])
 

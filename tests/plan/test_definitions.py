@@ -1,16 +1,13 @@
-"""Definitions files as people write them, and what the model says of them."""
+"""Definitions as people write them, and what the model says of them."""
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import subprocess
 import sys
-from pathlib import Path
+import time
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pytest_tinker_steps.plan.definitions import load
 from pytest_tinker_steps.plan.model import (
@@ -23,107 +20,6 @@ from pytest_tinker_steps.plan.model import (
     Retry,
     TestFirst,
 )
-
-ERRORS = Path(__file__).parent / "definitions_errors"
-CASES = sorted(ERRORS.glob("*.yaml"))
-
-TRAINING = """\
-# .claude/tasks/step_definitions.yaml
-
-step_1_setup_api:
-  pre_flight:
-    - task: "verify_env"
-      command: "echo $TINKER_API_KEY | head -c 10"
-      timeout: 5
-      parallel: true
-    - task: "check_python"
-      command: "python -c 'import sys; print(sys.version)'"
-      timeout: 5
-      parallel: true
-    - task: "test_imports"
-      command: "python -c 'import tinker'"
-      timeout: 10
-      parallel: true
-
-  main:
-    agent: "tinker-executor"  # Uses .claude/agents/AGENT.md
-    skills: ["tinker-api"]     # Uses .claude/skills/tinker-api/
-    objective: "Verify Tinker API authentication"
-    script: "01_test_auth.py"
-    timeout: 300
-    success_criteria:
-      - "API key validated"
-      - "Authentication successful"
-
-  post_validation:
-    - task: "verify_connection"
-      command: "python -c 'import tinker; tinker.Client()'"
-      timeout: 10
-      parallel: true
-    - task: "log_completion"
-      command: "echo 'Step 1 complete' >> .task_log"
-      timeout: 5
-      parallel: true
-
-step_13_training:
-  pre_flight:
-    - task: "check_data"
-      command: "ls -lh train.jsonl val.jsonl"
-      timeout: 5
-      parallel: true
-    - task: "check_config"
-      command: "cat training_config.yaml | head -20"
-      timeout: 5
-      parallel: true
-    - task: "check_disk"
-      command: "df -h . | grep -E '^/'"
-      timeout: 5
-      parallel: true
-
-  main:
-    agent: "tinker-executor"  # Uses .claude/agents/AGENT.md
-    skills: ["tinker-api"]     # Uses .claude/skills/tinker-api/
-    objective: "Start model training"
-    script: "06_train_student_model.py"
-    mode: "background"  # Special mode for long-running
-    timeout: 300  # Just for startup, not full training
-    success_criteria:
-      - "Training started"
-      - "First checkpoint saved"
-
-  background:
-    - task: "monitor_loss"
-      command: "tail -n 1 training_logs/loss.txt"
-      interval: 60  # Check every minute
-      alert_on: "error|failed|nan"
-    - task: "watch_checkpoints"
-      command: "ls -lht checkpoints/ | head -5"
-      interval: 120  # Check every 2 minutes
-    - task: "check_memory"
-      command: "ps aux | grep train_student | head -1"
-      interval: 180
-"""
-
-GENERATION = """\
-step_8_generate_data:
-  pre_flight:
-    - explore: "Check existing JSONL files"  # 10s
-    - verify: "Test teacher model access"    # 10s
-    - estimate: "Calculate time/cost"        # 5s
-
-  main:
-    mode: "chunked"  # Special handling
-    chunks:
-      - size: 100   # Generate 100, check quality
-      - size: 900   # If good, generate 900 more
-      - size: 4000  # If still good, complete
-    checkpoint_every: 500
-
-  background:
-    - monitor: "wc -l teacher_data_*.jsonl"
-    - check: "tail -1 generation.log"
-    - alert: "grep ERROR generation.log"
-"""
 
 
 def read(text: str) -> Definitions:
@@ -144,79 +40,6 @@ def problems(text: str) -> list[str]:
     with pytest.raises(PlanError) as caught:
         read(text)
     return list(caught.value.problems)
-
-
-# --- the shapes that people have
-
-
-def test_step_with_checks_on_both_sides_is_read_field_by_field() -> None:
-    setup, _ = read(TRAINING).steps
-    assert (setup.key, setup.step, str(setup.where)) == ("step_1_setup_api", "1", "defs.yaml:3")
-    assert setup.needs is None
-    assert setup.on_failure == "fail"
-    assert [(c.name, c.command, c.timeout, c.timeout_given, c.parallel) for c in setup.pre_flight] == [
-        ("verify_env", "echo $TINKER_API_KEY | head -c 10", 5.0, True, True),
-        ("check_python", "python -c 'import sys; print(sys.version)'", 5.0, True, True),
-        ("test_imports", "python -c 'import tinker'", 10.0, True, True),
-    ]
-    assert {c.kind for c in setup.pre_flight} == {"command"}
-    assert [str(c.where) for c in setup.pre_flight] == ["defs.yaml:5", "defs.yaml:9", "defs.yaml:13"]
-    assert [(c.name, c.command, c.timeout) for c in setup.post_validation] == [
-        ("verify_connection", "python -c 'import tinker; tinker.Client()'", 10.0),
-        ("log_completion", "echo 'Step 1 complete' >> .task_log", 5.0),
-    ]
-    main = setup.main
-    assert (main.kind, main.mode, main.script, main.args) == ("script", "foreground", "01_test_auth.py", ())
-    assert (main.agent, main.skills) == ("tinker-executor", ("tinker-api",))
-    assert main.objective == "Verify Tinker API authentication"
-    assert (main.timeout, main.timeout_given, main.test_first) == (300.0, True, None)
-    assert [(c.text, c.check) for c in main.criteria] == [
-        ("API key validated", None),
-        ("Authentication successful", None),
-    ]
-
-
-def test_step_with_monitors_is_read_field_by_field() -> None:
-    _, training = read(TRAINING).steps
-    assert (training.key, training.step, training.where.line) == ("step_13_training", "13", 38)
-    assert [c.command for c in training.pre_flight] == [
-        "ls -lh train.jsonl val.jsonl",
-        "cat training_config.yaml | head -20",
-        "df -h . | grep -E '^/'",
-    ]
-    assert (training.main.mode, training.main.script) == ("background", "06_train_student_model.py")
-    assert [c.text for c in training.main.criteria] == ["Training started", "First checkpoint saved"]
-    assert [(m.name, m.kind, m.command, m.interval, m.alert_on) for m in training.background] == [
-        ("monitor_loss", "sample", "tail -n 1 training_logs/loss.txt", 60.0, "error|failed|nan"),
-        ("watch_checkpoints", "sample", "ls -lht checkpoints/ | head -5", 120.0, None),
-        ("check_memory", "sample", "ps aux | grep train_student | head -1", 180.0, None),
-    ]
-
-
-def test_step_in_natural_language_with_chunks_is_read_field_by_field() -> None:
-    step = one(GENERATION)
-    assert (step.key, step.step) == ("step_8_generate_data", "8")
-    assert [(c.name, c.kind, c.prose, c.command) for c in step.pre_flight] == [
-        ("explore", "prose", "Check existing JSONL files", None),
-        ("verify", "prose", "Test teacher model access", None),
-        ("estimate", "prose", "Calculate time/cost", None),
-    ]
-    assert (step.main.kind, step.main.mode) == ("none", "chunked")
-    assert (step.main.chunks, step.main.checkpoint_every) == ((100, 900, 4000), 500)
-    assert [(m.kind, m.name, m.command, m.interval, m.timeout) for m in step.background] == [
-        ("sample", "wc", "wc -l teacher_data_*.jsonl", 60.0, 30.0),
-        ("sample", "tail", "tail -1 generation.log", 60.0, 30.0),
-        ("alert", "grep", "grep ERROR generation.log", 60.0, 30.0),
-    ]
-
-
-def test_checks_that_end_in_a_filter_are_warned_of_and_monitors_are_not() -> None:
-    assert read(TRAINING).warnings == (
-        "defs.yaml:6: check 'verify_env' ends in 'head', which passes whatever comes before; "
-        "use a probe or 'expect'",
-        "defs.yaml:45: check 'check_config' ends in 'head', which passes whatever comes before; "
-        "use a probe or 'expect'",
-    )
 
 
 # --- files and steps
@@ -417,7 +240,8 @@ def test_ways_to_test_first(text: str, expected: object) -> None:
 
 def test_step_gives_its_main_timeout_and_retries_unless_the_main_says_otherwise() -> None:
     first, second = read(
-        "step_1: {timeout: 2m, retries: {attempts: 2, delay: 1m, backoff: 2, jitter: 0.1, when: [exit]}, main: x}\n"
+        "step_1: {timeout: 2m, main: x,\n"
+        "  retries: {attempts: 2, delay: 1m, backoff: 2, jitter: 0.1, when: [exit]}}\n"
         "step_2: {timeout: 2m, retries: 5, main: {command: x, timeout: 9, retries: 0}}\n"
     ).steps
     assert (first.main.timeout, first.main.timeout_given) == (120.0, True)
@@ -458,35 +282,6 @@ def test_long_main_without_a_test_is_warned_of(main: str, warned: bool) -> None:
     )
 
 
-# --- mistakes
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
-def test_all_mistakes_of_a_file_are_told_at_once(case: Path) -> None:
-    with pytest.raises(PlanError) as caught:
-        load(case.read_bytes(), case.name)
-    assert [*caught.value.problems] == case.with_suffix(".txt").read_text("utf-8").splitlines()
-
-
-def test_every_golden_case_has_its_messages_and_the_other_way_round() -> None:
-    assert CASES
-    assert {case.stem for case in CASES} == {case.stem for case in ERRORS.glob("*.txt")}
-
-
-@pytest.mark.parametrize(
-    "timeout", ["0", "-1", ".nan", ".inf", "31d", "true", "[5]", "soon", "5 m s", "1e400"]
-)
-def test_timeouts_that_end_nothing_are_mistakes(timeout: str) -> None:
-    (problem,) = problems(f"step_1: {{timeout: {timeout}}}")
-    assert problem.startswith("defs.yaml:1: 'timeout' must be ")
-    assert "; " in problem
-
-
-def test_mistake_below_an_alias_is_told_once() -> None:
-    (problem,) = problems("step_1: {env: &e {A B: 1}}\nstep_2: {env: *e}\n")
-    assert problem.startswith("defs.yaml:1: 'A B' ")
-
-
 def test_checks_may_be_shared_by_anchors_and_merged() -> None:
     first, second = read(
         "step_1: {pre_flight: [&c {command: ls, timeout: 5}]}\n"
@@ -495,68 +290,37 @@ def test_checks_may_be_shared_by_anchors_and_merged() -> None:
     assert [c.timeout for c in (*first.pre_flight, *second.pre_flight)] == [5, 5, 7]
 
 
-YAML_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    "steps",
-                    "step",
-                    "step_1",
-                    "defaults",
-                    "secrets",
-                    "pre_flight",
-                    "main",
-                    "command",
-                    "env",
-                    "file",
-                    "test_first",
-                    "identity",
-                    "needs",
-                    "retries",
-                    "timeout",
-                    "metric",
-                    "check",
-                    "success_criteria",
-                    "chunks",
-                    "background",
-                    "expect",
-                    "port",
-                    "disk_free",
-                    "http",
-                    "args",
-                ]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=20,
-)
-
-
-@given(value=st.dictionaries(st.sampled_from(["step_1", "steps", "defaults", "secrets", "x"]), YAML_VALUES))
-@settings(max_examples=150, deadline=None)
-def test_whatever_stands_in_a_file_it_is_read_or_told_in_lines(value: dict[str, object]) -> None:
-    import yaml
-
-    try:
-        load(yaml.safe_dump(value, allow_unicode=True).encode("utf-8", "surrogatepass"), "defs.yaml")
-    except PlanError as error:
-        assert error.problems
-        for problem in error.problems:
-            assert problem.startswith("defs.yaml:")
-            assert "; " in problem
-            assert "\n" not in problem
-
-
-def test_garbage_collection_goes_on_after_a_mistake() -> None:
-    problems("step_1: 5")
-    assert gc.isenabled()
-
-
 def test_model_is_imported_without_the_checking_of_definitions() -> None:
-    code = "import sys, pytest_tinker_steps.plan.model; sys.exit('pydantic' in sys.modules or 'yaml' in sys.modules)"
+    code = (
+        "import sys, pytest_tinker_steps.plan.model; "
+        "sys.exit('pydantic' in sys.modules or 'yaml' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
+
+
+@pytest.mark.slow
+def test_ten_thousand_steps_are_read_in_seconds() -> None:
+    step = """
+step_{n}_work:
+  needs: [{n}]
+  pre_flight:
+    - task: check_data
+      command: "ls -lh train.jsonl val.jsonl"
+      timeout: 5
+    - file: {{path: a.txt, min_bytes: 10}}
+  main:
+    objective: "Start model training"
+    script: "06_train_student_model.py"
+    timeout: 300
+    success_criteria: ["Training started", "First checkpoint saved"]
+  post_validation:
+    - {{task: verify, command: "python -c 'import tinker'", timeout: 10}}
+  background:
+    - {{task: loss, command: "tail -n 1 loss.txt", interval: 60, alert_on: "error|nan"}}
+"""
+    text = "".join(step.format(n=n) for n in range(10_000))
+    started = time.perf_counter()
+    made = read(text)
+    took = time.perf_counter() - started
+    assert len(made.steps) == 10_000
+    assert took < 6, f"{took:.1f} s; about 1.5 s on one quiet core"

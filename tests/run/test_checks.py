@@ -354,7 +354,7 @@ def test_the_unit_may_stand_inside_the_group(phase: Phase) -> None:
 
 def test_a_probe_is_a_check_like_a_command(phase: Phase) -> None:
     (phase.folder / "t.jsonl").write_text('{"a": 1}\n{"a": \n')
-    rows = {"path": "t.jsonl", "required": [], "min_rows": None}
+    rows: dict[str, Any] = {"path": "t.jsonl", "required": [], "min_rows": None}
     jsonl, there = phase(
         a_check("rows", "jsonl", probe=rows),
         a_check("there", "file", probe={"path": "t.jsonl", "min_bytes": None, "contains": None}),
@@ -393,7 +393,7 @@ def test_a_probe_that_does_not_come_back_is_left_behind_at_its_deadline(phase: P
     assert all(thread.daemon for thread in left)
 
 
-tries_of_late = []
+tries_of_late: list[int] = []
 
 
 def answers_late_the_first_time() -> str:

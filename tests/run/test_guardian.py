@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from pytest_tinker_steps.run.process import ATTEMPT, EVENTS, SESSION, Processes
 from pytest_tinker_steps.run.redaction import Redactor
 
 SCRIPT = Path(guardian.__file__)
+Start = Callable[..., subprocess.Popen[bytes]]
+needs_setsid = pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid(1)")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 
 # Stands for pytest: holds a lock, runs one main to its end, and says so.
 PYTEST = """
@@ -53,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def start() -> Iterator[Start]:
     begun = []
 
     def start(main: str, before: str = "pass") -> subprocess.Popen[bytes]:
@@ -113,11 +117,9 @@ def guardian_of(pid: int) -> proctree.Identity:
     raise AssertionError(f"{pid} has no guardian")
 
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
-
-
+@needs_setsid
 @linux
-def test_a_killed_pytest_leaves_nothing_and_its_lock_is_held_until_then(start) -> None:
+def test_a_killed_pytest_leaves_nothing_and_its_lock_is_held_until_then(start: Start) -> None:
     pytest_process = start(MAIN)
     mains = pids("pids", 4)
     assert len(living(mains)) == 4
@@ -139,7 +141,8 @@ def test_a_killed_pytest_leaves_nothing_and_its_lock_is_held_until_then(start) -
     assert soon(lambda: not proctree.alive(*watcher), 1)
 
 
-def test_a_pytest_killed_at_once_leaves_nothing(start) -> None:
+@needs_setsid
+def test_a_pytest_killed_at_once_leaves_nothing(start: Start) -> None:
     # Before the guardian can have looked at its pipe even once.
     start("echo $$ >>pids; setsid sleep 60 & echo $! >>pids; kill -9 $PPID; wait")
     assert soon(lambda: Path("pids").exists() and len(Path("pids").read_text().split()) == 2)
@@ -148,8 +151,9 @@ def test_a_pytest_killed_at_once_leaves_nothing(start) -> None:
     assert soon(lock_is_free)
 
 
+@needs_setsid
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_however_pytest_is_ended_nothing_is_left(start, number: int) -> None:
+def test_however_pytest_is_ended_nothing_is_left(start: Start, number: int) -> None:
     process = start("echo $$ >>pids; setsid sleep 60 & echo $! >>pids; wait")
     mains = pids("pids", 2)
     os.kill(process.pid, number)
@@ -159,7 +163,7 @@ def test_however_pytest_is_ended_nothing_is_left(start, number: int) -> None:
 
 
 @linux
-def test_a_forked_child_that_holds_the_pipe_does_not_blind_the_guardian(start) -> None:
+def test_a_forked_child_that_holds_the_pipe_does_not_blind_the_guardian(start: Start) -> None:
     fork = "import time, threading; processes.run('true', cwd=Path.cwd(), env={}, timeout=9, log=None)"
     process = start(
         "echo $$ >>pids; exec sleep 60",
@@ -175,7 +179,7 @@ def test_a_forked_child_that_holds_the_pipe_does_not_blind_the_guardian(start) -
 
 
 @linux
-def test_another_guardian_takes_over_from_a_dead_one(start) -> None:
+def test_another_guardian_takes_over_from_a_dead_one(start: Start) -> None:
     before = (
         "processes.run('sleep 60 & echo $! >>early', cwd=Path.cwd(), env=os.environ, timeout=9, log=None)"
     )
@@ -217,6 +221,7 @@ def test_a_pytest_that_ends_well_waits_for_no_one(tmp_path: Path) -> None:
     processes.close()
 
 
+@needs_setsid
 def test_an_attempt_that_nobody_swept_is_ended_with_the_session(tmp_path: Path) -> None:
     with Processes(redactor=Redactor([])) as processes:
         env = {"PATH": os.environ["PATH"], ATTEMPT: "task_1_unswept"}

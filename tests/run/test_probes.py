@@ -327,7 +327,7 @@ class Answers(BaseHTTPRequestHandler):
 def server() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as running:
         running.block_on_close = False
-        running.handle_error = lambda *_: None  # type: ignore[method-assign,assignment] # a client that left
+        running.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that left
         running.daemon_threads = True
         thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
         thread.start()

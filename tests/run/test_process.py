@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from pytest_tinker_steps.run.redaction import REPLACEMENT, Redactor
 
 SECRET = "tml-0123456789abcdef"
 QUICK = ((signal.SIGTERM, 0.2), (signal.SIGKILL, 2.0))
+needs_setsid = pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid(1)")
 Run = Callable[..., Ended]
 
 DAEMON = """
@@ -224,6 +226,7 @@ def test_the_listener_is_polled_while_nothing_happens_and_once_after(run: Run) -
 # ---------------------------------------------------------------- nothing is left
 
 
+@needs_setsid
 def test_the_deadline_ends_the_process_and_its_descendants(run: Run, task_id: str) -> None:
     ended = run("sleep 60 & setsid sleep 60 & wait", timeout=0.2)
     assert (ended.reason, ended.error) == ("timeout", "no end after 0.2 s: ended with SIGTERM")
@@ -293,6 +296,7 @@ def test_a_daemon_is_swept(run: Run, processes: Processes, task_id: str) -> None
     assert processes.sweep(task_id) == 0
 
 
+@needs_setsid
 @pytest.mark.parametrize(
     "script",
     [
@@ -391,6 +395,7 @@ def interrupt_when(path: Path, *delays: float) -> threading.Thread:
     return thread
 
 
+@needs_setsid
 def test_ctrl_c_ends_it_before_it_goes_on(run: Run, task_id: str, tmp_path: Path) -> None:
     thread = interrupt_when(tmp_path / "pid", 0)
     with pytest.raises(KeyboardInterrupt):
@@ -422,6 +427,7 @@ def test_a_listener_that_fails_leaves_nothing(run: Run, task_id: str, listener: 
 # ---------------------------------------------------------------- other systems
 
 
+@needs_setsid
 def test_all_holds_without_process_descriptors_and_without_proc(
     run: Run, processes: Processes, task_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,7 +437,7 @@ def test_all_holds_without_process_descriptors_and_without_proc(
     assert run("exit 3").exit == 3
     assert run("sleep 60 & setsid sleep 60 & wait", timeout=0.2).reason == "timeout"
     assert marked(task_id) == []
-    assert run((sys.executable, "-S", "-c", DAEMON)).exit == 0
+    assert run((sys.executable, "-S", "-c", DAEMON.replace("SIG_IGN", "SIG_DFL"))).exit == 0
     assert processes.sweep(task_id) == 1
     assert marked(task_id) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pytest_tinker_steps.run import proctree
 
 NAME = "TINKER_STEPS_TEST_MARKER"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+needs_setsid = pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid(1)")
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -79,6 +81,7 @@ def test_a_process_has_one_start_and_one_that_ended_none(way: str, start: Start)
     assert proctree.started(process.pid) is None
 
 
+@needs_setsid
 def test_the_marker_finds_also_who_left_the_session(way: str, start: Start, marker: str) -> None:
     process = start("setsid sleep 60 & exec sleep 60")
     assert soon(lambda: len(proctree.find(NAME, marker)) == 2)
@@ -88,6 +91,7 @@ def test_the_marker_finds_also_who_left_the_session(way: str, start: Start, mark
     proctree.end(lambda: proctree.find(NAME, marker), signals=((signal.SIGKILL, 2),))
 
 
+@needs_setsid
 def test_descendants_are_found_without_the_marker(way: str, start: Start, marker: str) -> None:
     process = start("env -i setsid sleep 60 & wait")
     assert soon(lambda: len(proctree.members([process.pid])[1]) == 2), "one session of its own"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from urllib.parse import quote, quote_plus
 
@@ -58,7 +59,9 @@ def test_every_form_is_replaced_whole(form: str) -> None:
 
 @pytest.mark.parametrize("before", ["", "u", "us", "use", "user:"])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
-def test_base64_of_a_longer_text_does_not_give_the_secret_back(before, encode) -> None:
+def test_base64_of_a_longer_text_does_not_give_the_secret_back(
+    before: str, encode: Callable[[bytes], bytes]
+) -> None:
     shown = Redactor([KEY]).text(encode(f"{before}{KEY}:and more".encode()).decode())
     first, _, rest = shown.partition(REPLACEMENT)
     assert len(first) <= len(before) * 4 / 3 + 3

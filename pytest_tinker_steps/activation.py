@@ -149,9 +149,18 @@ class Active:
         )
 
     def _emit_for(self, item: pytest.Item) -> Emit:
-        if self.controller is not None:
-            return self.controller.event
-        return lambda event: self._events.setdefault(item.nodeid, []).append(event)
+        def emit(event: dict[str, Any]) -> None:
+            if event["event"] == "attempt_started":
+                item.user_properties.append(("task_id", event["task_id"]))
+            elif event["event"] == "check":
+                said = f"{event['status']} {event['message']}".strip()
+                item.user_properties.append((f"{event['phase']}: {event['name']}", said))
+            if self.controller is not None:
+                self.controller.event(event)
+            else:
+                self._events.setdefault(item.nodeid, []).append(event)
+
+        return emit
 
     def take_events(self, nodeid: str) -> list[dict[str, Any]]:
         """Events of a worker's item since the last report; they travel on the next one."""

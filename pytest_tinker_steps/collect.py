@@ -11,6 +11,7 @@ import pytest
 from .fixtures import step_body
 from .plan.model import Step
 from .record.frozen import Frozen
+from .run.mains.python import call
 
 if TYPE_CHECKING:
     from .activation import Active
@@ -67,6 +68,13 @@ class StepItem(pytest.Function):
 
     def reportinfo(self) -> tuple[Any, int, str]:
         return self.path, self.step.box.line - 1, f"{self.name} {self.step.title}"
+
+    def _traceback_filter(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+        # A Python main begins where the user's code begins.
+        for index, entry in enumerate(excinfo.traceback):
+            if entry.frame.code.raw is call.__code__:
+                return type(excinfo.traceback)(excinfo.traceback[index + 1 :])
+        return super()._traceback_filter(excinfo)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
         # What we say ourselves is complete; a traceback of ours is of no use to anybody.

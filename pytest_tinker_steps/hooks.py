@@ -164,12 +164,13 @@ class Hooks:
     def _finish_report(self, item: StepItem, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
         definition = item.step.definition
         told: Any = report  # further attributes travel with a report, also from a worker
-        told.steps_reason = _reason(call)
+        told.steps_reason = self.active.redact(_reason(call))
         told.steps_warned = False
         text = report.longreprtext
         safe = self.active.redact(text)
         if safe != text:
-            report.longrepr = safe
+            reason = told.steps_reason
+            report.longrepr = safe if safe.startswith(reason) else f"{reason}\n\n{safe}"
         report.sections = [(name, self.active.redact(content)) for name, content in report.sections]
         if report.failed and definition and definition.on_failure == "warn" and not self.frozen.strict:
             report.outcome = "skipped"

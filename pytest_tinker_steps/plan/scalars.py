@@ -173,7 +173,23 @@ def _without_nul(text: str) -> str:
 
 
 def one_or_list(value: object) -> object:
+    """Read a bare text as a list of one."""
     return [value] if isinstance(value, str) else value
+
+
+def _needs(value: Any) -> Any:
+    """Refuse an empty ``needs``: it may mean that the step waits for none, or that nothing is said."""
+    if value is None:
+        raise wrong("says nothing; write [] for a step that waits for none, or remove the key")
+    return one_or_list(value)
+
+
+def _need(text: str) -> str:
+    """Refuse an edge with an unknown state."""
+    step, at, state = text.rpartition("@")
+    if at and (state not in ("passed", "started", "ended") or not step.strip()):
+        raise wrong(f"must be a step, or a step and a state, not '{text}'; write 13, 13@started or 13@ended")
+    return text
 
 
 def shorthand(key: str, kind: type | tuple[type, ...], expected: str) -> Callable[[object], object]:
@@ -191,16 +207,16 @@ def shorthand(key: str, kind: type | tuple[type, ...], expected: str) -> Callabl
 
 _DurationInput = float | str
 
-Timeout = Annotated[float, BeforeValidator(_timeout, json_schema_input_type=_DurationInput)]
-Delay = Annotated[float, BeforeValidator(_delay, json_schema_input_type=_DurationInput)]
-Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str)]
-Text = Annotated[str, Field(pattern=NOT_BLANK)]
 Argument = Annotated[
     str,
     AfterValidator(_without_nul),
     # What is typed without quotes is taken as it stands, so an editor need not complain of it.
     WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
 ]
+Timeout = Annotated[float, BeforeValidator(_timeout, json_schema_input_type=_DurationInput)]
+Delay = Annotated[float, BeforeValidator(_delay, json_schema_input_type=_DurationInput)]
+Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str)]
+Text = Annotated[str, Field(pattern=NOT_BLANK)]
 Path = Annotated[str, Field(pattern=NOT_BLANK), AfterValidator(_without_nul)]
 VariableName = Annotated[str, Field(pattern=VARIABLE)]
 ModuleName = Annotated[str, Field(pattern=MODULE)]
@@ -209,7 +225,7 @@ Url = Annotated[str, Field(pattern=URL)]
 Regex = Annotated[str, AfterValidator(_regex)]
 RegexWithGroup = Annotated[str, AfterValidator(_regex_with_group)]
 CommandLine = Annotated[
-    str | tuple[str, ...], PlainValidator(_command, json_schema_input_type=str | list[str])
+    str | tuple[str, ...], PlainValidator(_command, json_schema_input_type=str | list[Argument])
 ]
 Environment = dict[VariableName, Argument]
 Texts = Annotated[list[Text], BeforeValidator(one_or_list, json_schema_input_type=Text | list[Text])]
@@ -234,22 +250,7 @@ RetryCauses = Annotated[
 ]
 
 
-def needs_none(value: Any) -> Any:
-    """Refuse an empty ``needs``: it may mean that the step waits for none, or that nothing is said."""
-    if value is None:
-        raise wrong("says nothing; write [] for a step that waits for none, or remove the key")
-    return one_or_list(value)
-
-
-def need(text: str) -> str:
-    """Refuse an edge with an unknown state."""
-    step, at, state = text.rpartition("@")
-    if at and (state not in ("passed", "started", "ended") or not step.strip()):
-        raise wrong(f"must be a step, or a step and a state, not '{text}'; write 13, 13@started or 13@ended")
-    return text
-
-
 Needs = Annotated[
-    list[Annotated[Text, AfterValidator(need)]] | None,
-    BeforeValidator(needs_none, json_schema_input_type=str | int | float | list[str | int | float]),
+    list[Annotated[Text, AfterValidator(_need)]] | None,
+    BeforeValidator(_needs, json_schema_input_type=str | int | float | list[str | int | float]),
 ]

@@ -130,7 +130,9 @@ def _test_first(value: object) -> object:
 TestFirstSpec = Annotated[
     Annotated[Literal[False], Tag("none")] | Annotated[TestFirstShape, Tag("run")],
     Discriminator(lambda value: "none" if value is False else "run"),
-    BeforeValidator(_test_first, json_schema_input_type=Literal[False] | str | list[str] | TestFirstShape),
+    BeforeValidator(
+        _test_first, json_schema_input_type=Literal[False] | str | list[scalars.Argument] | TestFirstShape
+    ),
 ]
 
 
@@ -310,13 +312,14 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a definitions file, for editors; both forms are in it."""
     shape = _without_defaults_of_nothing(File.model_json_schema(schema_generator=_Generator))
     step = shape.pop("additionalProperties")
+    shape["$defs"]["StepShape"]["type"] = ["object", "null"]  # a key with nothing below is a step, too
     return {
         "$schema": DIALECT,
         "title": shape["title"],
         "description": shape["description"],
         "type": ["object", "array", "null"],
         "properties": shape["properties"],
-        "patternProperties": {STEP_KEY.pattern: {"anyOf": [step, {"type": "null"}]}},
+        "patternProperties": {STEP_KEY.pattern: step},
         "additionalProperties": False,
         "items": {"$ref": "#/$defs/ListedStepShape"},
         "$defs": shape["$defs"],

@@ -118,10 +118,10 @@ def _named(part: str, text: str, plan: Plan, option: str) -> list[Step]:
                     f"write {right}-{left}"
                 )
             return list(plan.steps[low : high + 1])
-    raise PlanError(_unknown(part, name, text, plan, option))
+    raise PlanError(_unknown(name, text, plan, option))
 
 
-def _unknown(part: str, name: str, text: str, plan: Plan, option: str) -> str:
+def _unknown(name: str, text: str, plan: Plan, option: str) -> str:
     struck = next((box for box in plan.tasklist.boxes if box.key == name and box.struck), None)
     if struck:
         return f"{option} {text}: step {name} is struck out ({plan.tasklist.path}:{struck.line})"

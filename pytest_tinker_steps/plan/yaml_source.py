@@ -67,8 +67,10 @@ class Problem(NamedTuple):
     column: int = 0
 
     def at(self, path: str) -> str:
+        """The line that people see."""
         place = f"{path}:{self.line}:{self.column}" if self.column else f"{path}:{self.line}"
-        return f"{place}: {self.text}"
+        # Texts of the file stand in messages, and a message is one line.
+        return f"{place}: " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in self.text)
 
 
 class Map(dict[str, Any]):

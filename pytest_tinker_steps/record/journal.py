@@ -77,7 +77,7 @@ class Journal:
             "step": step,
             "event": event,
             "status": status,
-            **{key: _redacted(value, self._redact) for key, value in more.items()},
+            **{key: redacted(value, self._redact) for key, value in more.items()},
         }
         text = json.dumps(record, ensure_ascii=False, separators=(", ", ": "))
         line = text.encode("utf-8", "backslashreplace") + b"\n"
@@ -101,13 +101,14 @@ class Journal:
             self._fd = -1
 
 
-def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
+def redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    """A JSON-like value with ``redact`` applied to every string in it, keys included."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
-        return {redact(str(key)): _redacted(item, redact) for key, item in value.items()}
+        return {redact(str(key)): redacted(item, redact) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_redacted(item, redact) for item in value]
+        return [redacted(item, redact) for item in value]
     return value
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..plan.model import Check, Definition, RetryCause, Step
-from ..record.journal import now
+from ..record.journal import now, redacted
 from . import artefacts, checks
 from .events import EventsFile
 from .mains import command
@@ -111,9 +111,10 @@ class StepRun:
         return self._around.cwd(self.definition.cwd, self.main_definition.cwd)
 
     def emit(self, event: str, **more: Any) -> None:
-        self._emit(
-            {"event": event, "step": self.step.id, "task_id": self.task_id, "timestamp": now(), **more}
-        )
+        # Redacted here, since events are shown as well as recorded.
+        safe = redacted(more, self._around.redactor.text)
+        who = {"step": self.step.id, "task_id": self.task_id}
+        self._emit({"event": event, "timestamp": now(), **who, **safe})
 
     # -- attempts
 
@@ -420,6 +421,7 @@ class StepRun:
             runs=around.processes,
             log_dir=self.logs,
             phase=phase,
+            redact=around.redactor.text,
         )
         return checks.run_checks(
             todo,

@@ -25,6 +25,9 @@ _Row = tuple[int, int, int, int, float, bool]
 """Process id, parent, group, session, start, and whether it has ended and only waits to be reaped."""
 
 _ENVIRON_PIECE = 65536
+_NO_ENVIRON = b"\0\0"
+_KERNEL_THREADS = 2
+_PASSES = 10
 _SHORTEST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.05
 
@@ -131,7 +134,7 @@ def writers(descriptor: int) -> set[int]:
     if not RAW:
         return set()
     pipe = f"pipe:[{os.fstat(descriptor).st_ino}]"
-    return {row[3] for row in _rows(None) if row[0] != os.getpid() and _writes_to(row[0], pipe)}
+    return {row[3] for row in _rows(None)[0] if row[0] != os.getpid() and _writes_to(row[0], pipe)}
 
 
 def _writes_to(pid: int, pipe: str) -> bool:
@@ -156,28 +159,21 @@ def _for_writing(fdinfo: str) -> bool:
 def _family(
     groups: set[int], newer_than_pid: int | None, marker: str | None
 ) -> tuple[list[Identity], set[int]]:
-    if newer_than_pid is not None and (last_pid() or 0) < newer_than_pid:
+    latest = last_pid()
+    if newer_than_pid is not None and (latest is None or latest < newer_than_pid):
         newer_than_pid = None
-    rows = _rows(newer_than_pid)
-    ours = os.getpid()
-    chosen = {row[0] for row in rows if row[2] in groups or row[3] in groups}
-    if marker is not None:
-        needle = b"\0" + os.fsencode(marker) + b"\0"
-        empty = []
-        for pid, parent, _, _, _, ended in rows:
-            if pid not in chosen and not ended:
-                environ = _environ(pid)
-                if environ is None:
-                    continue
-                if needle in environ:
-                    chosen.add(pid)
-                elif environ == b"\0\0" and parent != 2 and pid != 2:
-                    empty.append(pid)
-        # A process in the middle of an exec shows an empty environment for a moment.
-        chosen.update(pid for pid in empty if needle in (_environ(pid) or b""))
-    chosen.discard(ours)
+    rows: list[_Row] = []
+    for _ in range(_PASSES if latest is not None else 2):
+        seen, vanished = _rows(newer_than_pid)
+        rows += seen
+        chosen, unclear = _chosen(seen, groups, marker)
+        # One that has ended since it was listed may have forked: its child is newer than the list.
+        if chosen or not (vanished or unclear):
+            break
+        newer_than_pid, latest = latest, last_pid()
     if not chosen:
         return [], set()
+    ours = os.getpid()
     children: dict[int, list[int]] = {}
     for row in rows:
         children.setdefault(row[1], []).append(row[0])
@@ -186,8 +182,30 @@ def _family(
         fresh = [child for child in children.get(pid, ()) if child not in chosen and child != ours]
         chosen.update(fresh)
         grown.extend(fresh)
-    living = [row for row in rows if row[0] in chosen and not row[5]]
+    living = {row[0]: row for row in rows if row[0] in chosen and not row[5]}.values()
     return [(row[0], row[4]) for row in living], {row[3] for row in living}
+
+
+def _chosen(rows: list[_Row], groups: set[int], marker: str | None) -> tuple[set[int], bool]:
+    """Who belongs to the groups or carries the marker; and whether one could not be asked any more."""
+    chosen = {row[0] for row in rows if row[2] in groups or row[3] in groups}
+    chosen.discard(os.getpid())
+    ended = {row[0] for row in rows if row[5]}
+    if marker is not None:
+        needle = b"\0" + os.fsencode(marker) + b"\0"
+        empty = []
+        for pid, parent, *_ in rows:
+            if pid in chosen or pid in ended or pid == os.getpid():
+                continue
+            environ = _environ(pid)
+            if needle in environ:
+                chosen.add(pid)
+            elif environ == _NO_ENVIRON and _KERNEL_THREADS not in (pid, parent):
+                empty.append(pid)
+        # A process in the middle of an exec shows an empty environment for a moment.
+        chosen.update(pid for pid in empty if needle in _environ(pid))
+        ended.update(pid for pid in empty if (row := _row(pid)) is None or row[5])
+    return chosen - ended, bool(ended)
 
 
 def _send(process: Identity, number: int) -> None:
@@ -230,7 +248,8 @@ def _row(pid: int) -> _Row | None:
     return _parsed(pid, _read(f"/proc/{pid}/stat", 4096)) if RAW else _asked(pid)
 
 
-def _rows(newer_than_pid: int | None) -> list[_Row]:
+def _rows(newer_than_pid: int | None) -> tuple[list[_Row], bool]:
+    """All processes; and whether one ended between being listed and being looked at."""
     if RAW:
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     else:
@@ -238,7 +257,10 @@ def _rows(newer_than_pid: int | None) -> list[_Row]:
 
         pids = psutil.pids()
     floor = newer_than_pid or 0
-    return [row for pid in pids if pid > floor and (row := _row(pid)) is not None]
+    wanted = [pid for pid in pids if pid > floor]
+    rows = [row for pid in wanted if (row := _row(pid)) is not None]
+    # Without /proc the processes of others are left out as well, so the numbers tell nothing.
+    return rows, RAW and len(rows) < len(wanted)
 
 
 def _parsed(pid: int, stat: bytes) -> _Row | None:
@@ -262,8 +284,8 @@ def _asked(pid: int) -> _Row | None:
         return None
 
 
-def _environ(pid: int) -> bytes | None:
-    """The initial environment, each variable between zero bytes; None when it may not be read."""
+def _environ(pid: int) -> bytes:
+    """The initial environment, each variable between zero bytes; as an empty one when it may not be read."""
     if RAW:
         return b"\0" + _read(f"/proc/{pid}/environ", _ENVIRON_PIECE) + b"\0"
     import psutil
@@ -271,5 +293,5 @@ def _environ(pid: int) -> bytes | None:
     try:
         variables = psutil.Process(pid).environ()
     except (psutil.Error, OSError):
-        return None
+        return _NO_ENVIRON
     return b"\0" + b"\0".join(os.fsencode(f"{name}={value}") for name, value in variables.items()) + b"\0"

@@ -60,7 +60,8 @@ class Project:
 
     def run(self, *args: str) -> pytest.RunResult:
         """Run pytest in this process."""
-        return self.pytester.runpytest_inprocess("-p", "no:randomly", *args)
+        # Hypothesis would be imported again by every inner run.
+        return self.pytester.runpytest_inprocess("-p", "no:hypothesispytest", *args)
 
     def start(self, *args: str, **kwargs: Any) -> subprocess.Popen[str]:
         """Start pytest as a process of its own, in a session of its own."""

@@ -82,7 +82,9 @@ step_1:
     )
     result = project.run("--steps", "1")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["post-validation failed: first: exit 4*", "post-validation failed: second: exit 5*"])
+    result.stdout.fnmatch_lines(
+        ["post-validation failed: first: exit 4*", "post-validation failed: second: exit 5*"]
+    )
     assert project.ticked == []
     assert [r["status"] for r in project.events("check")].count("passed") == 1
 
@@ -107,7 +109,12 @@ def test_a_failed_main_shows_the_end_of_its_output_and_where_the_rest_is(project
     result = project.run("--steps", "1")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["main failed: exit 7", "command: seq 100; exit 7", "whole output: .steps/logs/task_1_*/main.log", "  100"]
+        [
+            "main failed: exit 7",
+            "command: seq 100; exit 7",
+            "whole output: .steps/logs/task_1_*/main.log",
+            "  100",
+        ]
     )
     result.stdout.no_fnmatch_line("  50")
     log = next((project.path / ".steps/logs").glob("task_1_*/main.log"))
@@ -200,7 +207,11 @@ def main(step, tmp_path, answer):
     project.steps("Work").define("step_1:\n  main:\n    python: work:main\n  outputs: [out.txt]\n")
     result = project.run("--steps", "1")
     assert result.ret == 0, result.stdout.str()
-    assert "(1 Work 42 task\\_1" in project.spec or "(1 Work 42 task1" in project.spec or "1 Work 42" in project.spec
+    assert (
+        "(1 Work 42 task\\_1" in project.spec
+        or "(1 Work 42 task1" in project.spec
+        or "1 Work 42" in project.spec
+    )
     assert project.events("metric")[0]["value"] == 42
 
 
@@ -271,7 +282,10 @@ def test_outputs_of_a_step_are_a_pre_flight_of_the_one_that_needs_it(project: Pr
     result = project.run("--steps", "2")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
-        ["*pre-flight failed: input more.txt: more.txt does not exist", "*output of step_1: data.txt*not exist"]
+        [
+            "*pre-flight failed: input more.txt: more.txt does not exist",
+            "*output of step_1: data.txt*not exist",
+        ]
     )
     assert not (project.path / "used").exists()
 

@@ -50,6 +50,11 @@ def test_sizes_that_are_none_are_mistakes(size: str) -> None:
     assert problem.startswith("defs.yaml:1: 'disk_free' must be a")
 
 
+def test_message_stays_on_one_line_whatever_it_quotes() -> None:
+    (problem,) = problems('step_1: "a\\n\\e[31mb"')
+    assert problem.startswith("defs.yaml:1: 'step_1' must be a mapping, not the text 'a\\n\\x1b[31mb'; ")
+
+
 def test_mistake_below_an_alias_is_told_once() -> None:
     (problem,) = problems("step_1: {env: &e {A B: 1}}\nstep_2: {env: *e}\n")
     assert problem.startswith("defs.yaml:1: 'A B' ")

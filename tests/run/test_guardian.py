@@ -146,8 +146,7 @@ def test_a_pytest_killed_at_once_leaves_nothing(start: Start) -> None:
     # Before the guardian can have looked at its pipe even once.
     start("echo $$ >>pids; setsid sleep 60 & echo $! >>pids; kill -9 $PPID; wait")
     assert soon(lambda: Path("pids").exists() and len(Path("pids").read_text().split()) == 2)
-    left = lambda: living(pids("pids", 2))  # noqa: E731
-    assert soon(lambda: not left())
+    assert soon(lambda: not living(pids("pids", 2)))
     assert soon(lock_is_free)
 
 

@@ -19,9 +19,8 @@ from typing import Any
 
 import pytest
 
-from pytest_tinker_steps.run import output as output_module
 from pytest_tinker_steps.run import proctree
-from pytest_tinker_steps.run.process import ATTEMPT, EVENTS, SESSION, Ended, Processes
+from pytest_tinker_steps.run.process import ATTEMPT, SESSION, Ended, Processes
 from pytest_tinker_steps.run.redaction import REPLACEMENT, Redactor
 
 SECRET = "tml-0123456789abcdef"
@@ -148,9 +147,6 @@ def test_input_is_empty_and_the_session_its_own(run: Run) -> None:
     assert run((sys.executable, "-c", script)).tail == "'' True\n"
 
 
-# ---------------------------------------------------------------- output
-
-
 def test_secrets_reach_neither_log_nor_tail_nor_listener(run: Run, tmp_path: Path) -> None:
     heard: list[str] = []
     script = f"printf {SECRET[:9]}; sleep 0.05; echo {SECRET[9:]} done; printf {SECRET[:8]}"
@@ -159,59 +155,10 @@ def test_secrets_reach_neither_log_nor_tail_nor_listener(run: Run, tmp_path: Pat
     assert ended.tail == "".join(heard) == (tmp_path / "log").read_text() == expected
 
 
-def test_a_log_is_made_for_the_owner_alone_and_only_for_output(run: Run, tmp_path: Path) -> None:
-    run("true")
-    assert not (tmp_path / "log").exists()
-    run("echo one")
-    run("echo two")
-    assert (tmp_path / "log").read_text() == "one\ntwo\n"
-    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
-
-
 def test_a_log_that_cannot_be_written_does_not_cost_the_process(run: Run, tmp_path: Path) -> None:
     ended = run("echo out", log=tmp_path / "missing" / "log")
     assert (ended.exit, ended.tail) == (0, "out\n")
     assert ended.error.startswith("the log could not be written: No such file or directory: ")
-
-
-def test_a_flood_keeps_the_head_and_the_tail(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(output_module, "LOG_HEAD", 10_000)
-    monkeypatch.setattr(output_module, "LOG_TAIL", 20_000)
-    ended = run(f"echo first; yes | head -c 1000000; echo {SECRET}; echo last")
-    log = (tmp_path / "log").read_bytes()
-    total = 6 + 1_000_000 + len(REPLACEMENT) + 1 + 5
-    assert log.startswith(b"first\ny\n")
-    assert log.endswith(f"y\n{REPLACEMENT}\nlast\n".encode())
-    assert b"\n[... %d bytes left out ...]\n" % (total - 30_000) in log
-    assert len(log) < 30_100
-    assert len(ended.tail) <= output_module.TAIL
-    assert ended.tail.startswith("y\n")
-    assert ended.tail.endswith("last\n")
-
-
-def test_output_just_beyond_the_head_is_whole(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(output_module, "LOG_HEAD", 10_000)
-    run("yes | head -c 12000")
-    assert (tmp_path / "log").read_bytes() == b"y\n" * 6000
-
-
-def test_characters_that_arrive_in_halves_stay_whole(run: Run) -> None:
-    heard: list[str] = []
-    ended = run(
-        r"printf '\303'; sleep 0.05; printf '\274\377'; sleep 0.05; printf '\303'", on_output=heard.append
-    )
-    assert "".join(heard) == ended.tail == "ü\ufffd\ufffd"
-
-
-def test_the_tail_begins_with_a_whole_line(run: Run) -> None:
-    tail = run(f"{sys.executable} -S -c 'for i in range(3000): print(i, \"x\" * 20)'").tail
-    first = tail.splitlines()[0].split()
-    assert first[1] == "x" * 20
-    assert tail.endswith("2999 " + "x" * 20 + "\n")
 
 
 def test_the_listener_is_polled_while_nothing_happens_and_once_after(run: Run) -> None:
@@ -424,9 +371,6 @@ def test_a_listener_that_fails_leaves_nothing(run: Run, task_id: str, listener: 
     assert marked(task_id) == []
 
 
-# ---------------------------------------------------------------- other systems
-
-
 @needs_setsid
 def test_all_holds_without_process_descriptors_and_without_proc(
     run: Run, processes: Processes, task_id: str, monkeypatch: pytest.MonkeyPatch
@@ -454,11 +398,3 @@ def test_many_small_processes_cost_little_more_than_bare_ones(run: Run) -> None:
     )
     ours = min(took(lambda: run("true")) for _ in range(50))
     assert ours < 1.3 * bare + 0.0005
-
-
-def test_the_names_are_those_that_users_know() -> None:
-    assert (ATTEMPT, SESSION, EVENTS) == (
-        "TINKER_STEPS_ATTEMPT",
-        "TINKER_STEPS_SESSION",
-        "TINKER_STEPS_EVENTS",
-    )

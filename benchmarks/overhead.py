@@ -33,6 +33,7 @@ PATIENCE = 300.0
 PYTEST = (sys.executable, "-m", "pytest")
 WITHOUT = (*PYTEST, "-p", "no:tinker_steps")
 """pytest as if the plugin were not installed: a blocked entry point is not even imported."""
+MODULE = "pytest_tinker_steps.plugin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +273,13 @@ def installed(folder: Path, effort: Effort) -> list[Figure]:
     write_tests(tests, "def test_one():\n    pass\n")
     words = ("--collect-only", "-q")
     for command, loaded in ((PYTEST, True), (WITHOUT, False)):
-        traced = (sys.executable, "-X", "importtime", *command[1:], *words)
-        text = subprocess.run(traced, cwd=tests, capture_output=True, text=True, check=True).stderr
-        if ("pytest_tinker_steps.plugin" in text) is not loaded:
-            raise SystemExit(f"{' '.join(command)}: the plugin is {'not ' if loaded else ''}loaded")
+        arguments = [*command[3:], *words]
+        program = f"import sys, pytest; pytest.main({arguments}); sys.exit({MODULE!r} in sys.modules)"
+        if (
+            subprocess.run((sys.executable, "-c", program), cwd=tests, stdout=subprocess.DEVNULL).returncode
+            != loaded
+        ):
+            raise SystemExit(f"pytest {' '.join(arguments)}: the plugin is {'not ' if loaded else ''}loaded")
     ours, theirs = in_turns(
         effort.collect, lambda: run((*PYTEST, *words), tests), lambda: run((*WITHOUT, *words), tests)
     )

@@ -68,7 +68,7 @@ def of(frozen: Frozen, controller: Controller) -> tuple[str, list[Line]]:
 
 def _step(frozen: Frozen, controller: Controller, name: str, width: int) -> list[Line]:
     tale = controller.tale(name)
-    verdict = tale.verdict or "not run"
+    verdict = tale.verdict or ("interrupted" if tale.task_id else "not run")
     mark = MARKS.get(verdict, "-" if verdict in ("blocked", "not verified") else "✗" if tale.task_id else "-")
     parts = [f"{mark} {frozen.by_id[name].node_name:<{width}}"]
     if not tale.reason.startswith(verdict):

@@ -88,6 +88,7 @@ class Active:
                 )
             except JournalError as error:
                 raise PlanError(str(error)) from None
+            ticking.clear_leftovers(self.frozen.path)
             listfile = ticking.ListFile(self.frozen.path, self._list_bytes, self.frozen.plan.tasklist)
         self.controller = Controller(self.frozen, log, listfile, self._records, self.console.show)
         if log is not None:

@@ -76,7 +76,9 @@ class StepItem(pytest.Function):
                 return type(excinfo.traceback)(excinfo.traceback[index + 1 :])
         return super()._traceback_filter(excinfo)
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+    def repr_failure(  # type: ignore[override] # as in pytest.Function, which takes no style either
+        self, excinfo: pytest.ExceptionInfo[BaseException]
+    ) -> Any:
         # What we say ourselves is complete; a traceback of ours is of no use to anybody.
         if isinstance(excinfo.value, pytest.fail.Exception) and not excinfo.value.pytrace:
             return str(excinfo.value)

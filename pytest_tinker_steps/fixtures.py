@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .record.journal import JournalError
-from .run.attempt import PhaseFailed, StepRun
+from .run.attempt import StepRun
+from .run.failure import PhaseFailed
 from .run.mains.python import parameters
 
 if TYPE_CHECKING:
@@ -49,19 +50,19 @@ class StepHandle:
 
     def progress(self, done: float, total: float) -> None:
         """Report how far the work is, in any unit."""
-        self._run.progress(done, total)
+        self._run.telling.progress(done, total)
 
     def metric(self, name: str, value: float) -> None:
         """Report a number; ``cost_usd`` adds up, others replace the value before."""
-        self._run.metric(name, value)
+        self._run.telling.metric(name, value)
 
     def note(self, text: str) -> None:
         """Say what was established; stands in the tick."""
-        self._run.note(text)
+        self._run.telling.note(text)
 
     def criterion(self, text: str) -> None:
         """Report a plain-text success criterion as met."""
-        self._run.criterion(text)
+        self._run.telling.criterion(text)
 
 
 @pytest.fixture

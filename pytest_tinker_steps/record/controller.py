@@ -189,7 +189,7 @@ class Controller:
             warned: the step failed and its definition says that this is a warning.
         """
         tale = self.tale(step.id)
-        if tale.verdict:
+        if step.id in self.verdicts:
             return
         self._give(step.id, tale, self._verdict(step, outcomes, warned))
         tale.reason = reason

@@ -174,6 +174,13 @@ def _moved(before: os.stat_result, after: os.stat_result) -> bool:
     )
 
 
+def clear_leftovers(path: Path) -> None:
+    """Remove temporary files that a killed run left beside the list. Only for who holds the list's lock."""
+    target = Path(os.path.realpath(path))
+    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 def writable(path: Path) -> str:
     """Why the list could not be ticked, or an empty string; asked before anything is spent.
 

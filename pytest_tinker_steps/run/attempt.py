@@ -18,33 +18,20 @@ from typing import TYPE_CHECKING, Any
 from ..plan.model import Check, Definition, RetryCause, Step
 from ..record.journal import now, redacted
 from . import artefacts, checks
-from .events import EventsFile
+from .failure import PhaseFailed, checks_failed, process_failed
 from .mains import command
 from .mains.python import call, load
+from .process import ATTEMPT, EVENTS
 from .surroundings import Surroundings, layered
+from .telling import Telling
 
 if TYPE_CHECKING:
     from .checks import CheckResult
-    from .process import Ended
 
 Emit = Callable[[dict[str, Any]], None]
 
-PROGRESS_EVERY = 1.0
-"""Seconds between two progress events of one main."""
 
-
-class PhaseFailed(Exception):
-    """A phase did not hold.
-
-    Attributes:
-        cause: what a retry policy calls it; None when trying again cannot help.
-        message: for people; the first line stands alone.
-    """
-
-    def __init__(self, cause: RetryCause | None, message: str) -> None:
-        super().__init__(message)
-        self.cause = cause
-        self.message = message
+EVENTS_FILE = "events.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +58,12 @@ class StepRun:
         open_since_ns: start of the first attempt since the last pass, 0 if this is the first.
         identity: recorded with every attempt.
         live: whether somebody watches the main's output as it comes.
+
+    Attributes:
+        telling: what the current attempt has said of itself.
     """
+
+    telling: Telling
 
     def __init__(
         self,
@@ -97,9 +89,7 @@ class StepRun:
         self._open_since_ns = open_since_ns
         self._identity = identity
         self._live = live
-        self._criteria: set[str] = set()
-        self._events: EventsFile | None = None
-        self._began = self._progressed = 0.0
+        self._began = 0.0
         self._swept = True
 
     @property
@@ -126,9 +116,7 @@ class StepRun:
             event: of the record; a verification is not an attempt.
         """
         self.attempt += 1
-        self._criteria = set()
         self._began = time.monotonic()
-        self._progressed = 0.0
         self._swept = False
         self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         brief = self.logs / "brief.md"
@@ -136,7 +124,7 @@ class StepRun:
         # Outputs are compared with this: the same clock stamps both.
         started_ns = brief.stat().st_mtime_ns
         self._open_since_ns = self._open_since_ns or started_ns
-        self._events = EventsFile(self.logs / "events.jsonl")
+        self.telling = Telling(self.logs / EVENTS_FILE, self.emit)
         more: dict[str, Any] = {"previous": previous} if previous else {}
         self.emit(
             event,
@@ -263,29 +251,8 @@ class StepRun:
         return tuple(
             item.text
             for item in self.main_definition.criteria
-            if item.check is None and item.text not in self._criteria
+            if item.check is None and item.text not in self.telling.met
         )
-
-    # -- what a main reports
-
-    def progress(self, done: float, total: float) -> None:
-        moment = time.monotonic()
-        if moment - self._progressed >= PROGRESS_EVERY or done >= total:
-            self._progressed = moment
-            elapsed = moment - self._began
-            rate = done / elapsed if elapsed > 0 else 0.0
-            self.emit("progress", done=done, total=total, rate=rate)
-
-    def metric(self, name: str, value: float) -> None:
-        self.emit("metric", name=name, value=value)
-
-    def note(self, text: str) -> None:
-        self.emit("note", text=" ".join(text.split()))
-
-    def criterion(self, text: str) -> None:
-        if text not in self._criteria:
-            self._criteria.add(text)
-            self.emit("criterion", text=text)
 
     def environ(self) -> dict[str, str]:
         """The environment of this step's processes."""
@@ -294,29 +261,12 @@ class StepRun:
             ("TASK_ID", self.task_id),
             ("ATTEMPT", str(self.attempt)),
             ("BRIEF_FILE", str(self.logs / "brief.md")),
-            ("TINKER_STEPS_EVENTS", str(self.logs / "events.jsonl")),
-            ("TINKER_STEPS_ATTEMPT", self.task_id),
+            (EVENTS, str(self.logs / EVENTS_FILE)),
+            (ATTEMPT, self.task_id),
         )
         return layered(self._around.environ, self.definition.env, self.main_definition.env, own)
 
     # -- inside
-
-    def _poll(self) -> None:
-        assert self._events is not None
-        self._take(self._events.read())
-
-    def _take(self, events: Iterable[Mapping[str, Any]]) -> None:
-        for event in events:
-            if "progress" in event:
-                self.progress(*event["progress"])
-            elif "metric" in event:
-                self.metric(event["metric"], event["value"])
-            elif "note" in event:
-                self.note(event["note"])
-            elif "criterion" in event:
-                self.criterion(event["criterion"])
-            else:
-                self.emit("ignored", status="warned", text=event["ignored"])
 
     @contextlib.contextmanager
     def _phase(self, phase: str) -> Iterator[None]:
@@ -328,7 +278,7 @@ class StepRun:
             yield
             status = "passed"
         finally:
-            self._poll()
+            self.telling.poll()
             self.emit("phase", phase=phase, status=status, seconds=time.monotonic() - began)
 
     def _process_phase(
@@ -354,14 +304,13 @@ class StepRun:
                 timeout=timeout,
                 log=path,
                 on_output=output if watch or self._live else None,
-                on_poll=self._poll,
+                on_poll=self.telling.poll,
             )
         except FileNotFoundError as error:
             raise PhaseFailed(None, f"{phase.replace('_', '-')} could not start: {error}") from None
-        assert self._events is not None
-        self._take(self._events.finish())
+        self.telling.finish()
         for text in sorted(watch.found) if watch else ():
-            self.criterion(text)
+            self.telling.criterion(text)
         passed = ended.reason == "exit" and ended.exit == 0
         self.emit(
             "phase",
@@ -374,7 +323,8 @@ class StepRun:
         )
         if not passed:
             why: RetryCause = "timeout" if ended.reason == "timeout" and phase == "main" else cause
-            raise PhaseFailed(why, _failure(phase, what, ended, self._around.shown(path), path.exists()))
+            shown = self._around.shown(path) if path.exists() else ""
+            raise process_failed(phase, why, command.shown(what), ended, shown)
 
     def _check_phase(
         self, phase: str, todo: tuple[Check, ...], direct: list[tuple[str, str]], cause: RetryCause
@@ -392,17 +342,11 @@ class StepRun:
             results = self._run_checks(phase, todo, cause)
             bad = [result for result in results if result.status == "failed"]
             failed += [": ".join(filter(None, (result.name, result.message))) for result in bad]
-        assert self._events is not None
-        self._take(self._events.read())
+        self.telling.poll()
         status = "failed" if failed else "passed"
         self.emit("phase", phase=phase, status=status, seconds=time.monotonic() - began)
         if failed:
-            name = phase.replace("_", "-")
-            lines = [f"{name} failed: {text}" for text in failed]
-            for result in results:
-                if result.status == "failed" and result.tail.strip():
-                    lines += [f"output of {result.name}:", _indented(result.tail)]
-            raise PhaseFailed(cause, "\n".join(lines))
+            raise checks_failed(phase, cause, failed, results)
 
     def _checked(self, phase: str, record: Mapping[str, Any]) -> None:
         self.emit("check", phase=phase, **record)
@@ -430,19 +374,3 @@ class StepRun:
             fail_fast=cause == "pre",
             on_result=lambda result: self._checked(phase, checks.to_record(result)),
         )
-
-
-def _failure(phase: str, what: Any, ended: Ended, log: str, has_log: bool) -> str:
-    name = phase.replace("_", "-")
-    lines = [f"{name} failed: {ended.error}", f"command: {command.shown(what)}"]
-    if has_log:
-        lines.append(f"whole output: {log}")
-    if ended.tail.strip():
-        lines += ["its end:", _indented("\n".join(ended.tail.rstrip().splitlines()[-20:]))]
-    else:
-        lines.append("it printed nothing")
-    return "\n".join(lines)
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.rstrip().splitlines()[-20:])

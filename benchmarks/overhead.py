@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 
 CHAIN = 200
@@ -30,8 +31,14 @@ LONG = 10_000
 PATIENCE = 300.0
 """Seconds after which a process is taken to hang."""
 
-PYTEST = (sys.executable, "-m", "pytest")
-WITHOUT = (*PYTEST, "-p", "no:tinker_steps")
+OURS = "tinker_steps"
+COMPANY = frozenset({OURS, "xdist", "xdist.looponfail", "timeout"})
+"""Entry points that an installation of the plugin brings; they are there on both sides."""
+STRANGERS = sorted({entry.name for entry in entry_points(group="pytest11")} - COMPANY)
+"""Other plugins in this environment. One that is slow to start would hide what ours costs."""
+
+PYTEST = (sys.executable, "-m", "pytest", *(word for name in STRANGERS for word in ("-p", f"no:{name}")))
+WITHOUT = (*PYTEST, "-p", f"no:{OURS}")
 """pytest as if the plugin were not installed: a blocked entry point is not even imported."""
 MODULE = "pytest_tinker_steps.plugin"
 
@@ -87,17 +94,34 @@ QUICK = Effort(chain=1, checks=1, collect=5, long=1, ticks=20)
 # -- whole processes
 
 
+def environ(folder: Path) -> dict[str, str]:
+    """The environment of every process: no settings of this shell, and byte code kept as in normal use.
+
+    Args:
+        folder: the byte code is kept here, so that the installed files stay as they are.
+    """
+    dropped = (
+        "PYTEST_",
+        "CI",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONUNBUFFERED",
+        "PYTHONOPTIMIZE",
+        "PYTHONDEBUG",
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {**kept, "PYTHONPYCACHEPREFIX": str(folder.parent / "bytecode")}
+
+
 def run(command: Sequence[str], folder: Path) -> Run:
     """Run a process to its end; its output is not shown.
 
     Raises:
         SystemExit: it failed, so there is nothing to measure.
     """
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "CI"))}
     with tempfile.TemporaryFile() as output:
         began = time.perf_counter()
         process = subprocess.Popen(
-            command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command, cwd=folder, env=environ(folder), stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
         watchdog = threading.Timer(PATIENCE, process.kill)
         watchdog.start()
@@ -276,7 +300,9 @@ def installed(folder: Path, effort: Effort) -> list[Figure]:
         arguments = [*command[3:], *words]
         program = f"import sys, pytest; pytest.main({arguments}); sys.exit({MODULE!r} in sys.modules)"
         if (
-            subprocess.run((sys.executable, "-c", program), cwd=tests, stdout=subprocess.DEVNULL).returncode
+            subprocess.run(
+                (sys.executable, "-c", program), cwd=tests, env=environ(tests), stdout=subprocess.DEVNULL
+            ).returncode
             != loaded
         ):
             raise SystemExit(f"pytest {' '.join(arguments)}: the plugin is {'not ' if loaded else ''}loaded")
@@ -378,7 +404,9 @@ def _ticks(folder: Path, spec: str, times: int) -> tuple[list[float], list[float
     """Milliseconds of single ticks, and of the bare writing of the same bytes, in turns in one process."""
     afresh(folder, spec)
     command = (sys.executable, "-c", TICKS, str(folder / "SPEC.md"), str(times))
-    text = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        command, cwd=folder, env=environ(folder), capture_output=True, text=True, check=True
+    ).stdout
     ours, disk = json.loads(text)
     return ours, disk
 

@@ -49,9 +49,18 @@ class StepFile(pytest.Module):
             )
             if not shared:
                 # The same body for all, so what it asks for is worked out once.
-                _refuse_parametrized(item, frozen)
+                self._refuse_parametrized(item)
                 shared = {"fixtureinfo": item._fixtureinfo}
             yield item
+
+    def _refuse_parametrized(self, item: StepItem) -> None:
+        for name, definitions in item._fixtureinfo.name2fixturedefs.items():
+            if definitions and definitions[-1].params is not None:
+                # What pytest shows without a traceback.
+                raise self.CollectError(
+                    f"{self.nodeid}: the fixture {name!r} is parametrized and applies to steps; "
+                    "a step runs once: limit it to the tests, or drop its parameters"
+                )
 
 
 class StepItem(pytest.Function):
@@ -83,15 +92,6 @@ class StepItem(pytest.Function):
         if isinstance(excinfo.value, pytest.fail.Exception) and not excinfo.value.pytrace:
             return str(excinfo.value)
         return super().repr_failure(excinfo)
-
-
-def _refuse_parametrized(item: StepItem, frozen: Frozen) -> None:
-    for name, definitions in item._fixtureinfo.name2fixturedefs.items():
-        if definitions and definitions[-1].params is not None:
-            raise pytest.UsageError(
-                f"{frozen.nodeid}: the fixture {name!r} is parametrized and applies to steps; "
-                "a step runs once: limit it to the tests, or drop its parameters"
-            )
 
 
 def named_in(expression: str) -> list[str]:

@@ -86,6 +86,8 @@ class Console:
         if reporter is None or not text:
             return
         with self._uncaptured():
+            if reporter._tw.width_of_current_line:
+                reporter._tw.line()  # behind the dots of other tests
             for line in text:
                 markup = {colour: True for mark, colour in COLOURS.items() if mark in line[:14]}
                 reporter.write_line(line, **(markup if len(markup) == 1 else {}))

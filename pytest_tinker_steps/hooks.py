@@ -86,6 +86,15 @@ class Hooks:
             return status
         if status == pytest.ExitCode.NO_TESTS_COLLECTED and not self.frozen.selection.ids:
             status = pytest.ExitCode.OK
+        maxfail = self.active.config.getoption("maxfail") or 0
+        failed = sum(verdict == "failed" for verdict in controller.verdicts.values())
+        if (
+            status == pytest.ExitCode.INTERRUPTED
+            and distributed(self.active.config)
+            and 0 < maxfail <= failed
+        ):
+            # xdist stops by an interruption; without it pytest says that tests failed.
+            status = pytest.ExitCode.TESTS_FAILED
         bad = [verdict for verdict in controller.verdicts.values() if verdict not in OK]
         if status == pytest.ExitCode.OK and (bad or controller.broken):
             status = pytest.ExitCode.TESTS_FAILED

@@ -93,7 +93,9 @@ def imports(path: Path, root: Path = ROOT) -> Iterator[Import]:
             if isinstance(child, ast.Import):
                 names = [alias.name for alias in child.names]
             elif isinstance(child, ast.ImportFrom):
-                base = list(file.parent.parts[: len(file.parent.parts) - child.level + 1]) if child.level else []
+                base = (
+                    list(file.parent.parts[: len(file.parent.parts) - child.level + 1]) if child.level else []
+                )
                 full = ".".join(base + ([child.module] if child.module else []))
                 for alias in child.names:
                     inner = f"{full}.{alias.name}"
@@ -130,7 +132,9 @@ def inside(file: str) -> str:
 
 
 def test_every_module_has_a_floor() -> None:
-    homeless = [name for name in MODULES if "." in name and not any(name.split(".")[1] in names for names in FLOORS)]
+    homeless = [
+        name for name in MODULES if "." in name and not any(name.split(".")[1] in names for names in FLOORS)
+    ]
     assert not homeless
 
 
@@ -206,7 +210,9 @@ def test_the_runner_and_the_plan_that_it_runs_do_not_know_each_other() -> None:
 
 
 def test_the_plugin_module_imports_nothing_of_the_package_before_it_must() -> None:
-    early = [i for i in imports(ROOT / PACKAGE / "plugin.py") if i.top == PACKAGE and not i.nested and not i.typing]
+    early = [
+        i for i in imports(ROOT / PACKAGE / "plugin.py") if i.top == PACKAGE and not i.nested and not i.typing
+    ]
     assert [str(i) for i in early] == []
 
 

@@ -91,7 +91,10 @@ def test_the_quick_start_does_what_it_says(tmp_path: Path) -> None:
     assert [box.done for box in boxes] == [True, True, True]
     assert (tmp_path / "public" / "count.txt").read_text().split() == ["6"]
     assert "PUBLISH_TO is not set" in said["pytest --steps all"]
-    assert "nothing left to do" in said["pytest --steps continue"] or "step 2" in said["pytest --steps continue"].lower()
+    assert (
+        "nothing left to do" in said["pytest --steps continue"]
+        or "step 2" in said["pytest --steps continue"].lower()
+    )
     assert "un-ticked" in said["pytest --steps-verify --steps-untick"]
     assert json.loads((tmp_path / "step_definitions.schema.json").read_text()) == json_schema()
 
@@ -231,7 +234,11 @@ def _comparable(text: str) -> Counter[str]:
 
 def test_the_picture_shows_what_a_run_prints_now() -> None:
     text = picture.terminal_text()
-    drawn = re.sub(r"<[^>]*>", "", picture.PICTURE.read_text(encoding="utf-8").replace("</text>\n<text", "</text>\x00<text"))
+    drawn = re.sub(
+        r"<[^>]*>",
+        "",
+        picture.PICTURE.read_text(encoding="utf-8").replace("</text>\n<text", "</text>\x00<text"),
+    )
     now = re.sub(r"<[^>]*>", "", picture.svg(text).replace("</text>\n<text", "</text>\x00<text"))
     assert _comparable(drawn.replace("\x00", "\n")) == _comparable(now.replace("\x00", "\n")), (
         "run: python docs/make_picture.py"
@@ -282,7 +289,11 @@ def _events_in_the_code() -> set[str]:
                 first = node.args[0]
                 if node.func.attr in ("emit", "append") and isinstance(first, ast.Constant):
                     found.add(str(first.value))
-            elif isinstance(node, ast.Assign) and path.name == "state.py" and isinstance(node.value, ast.Constant):
+            elif (
+                isinstance(node, ast.Assign)
+                and path.name == "state.py"
+                and isinstance(node.value, ast.Constant)
+            ):
                 found.add(str(node.value.value))
     return found | {"blocked", "not_started", "verify_started", "verify_finished"}
 

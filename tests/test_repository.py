@@ -23,7 +23,9 @@ MACHINE_PATH = re.compile(
 )
 """A folder of one person's or one workplace's: nobody else has it."""
 
-HOST = re.compile(r"(?:--(?:extra-)?index-url|--find-links|--trusted-host)\b|\b[\w-]+\.(?:internal|corp|lan)\b")
+HOST = re.compile(
+    r"(?:--(?:extra-)?index-url|--find-links|--trusted-host)\b|\b[\w-]+\.(?:internal|corp|lan)\b"
+)
 
 
 @cache
@@ -86,7 +88,9 @@ def test_no_run_is_committed() -> None:
 
 
 def test_the_changelog_begins_with_this_version() -> None:
-    versions = re.findall(r"^## \[(.+?)\](.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    versions = re.findall(
+        r"^## \[(.+?)\](.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert versions, "no version heading"
     version, rest = versions[0]
     assert version == __version__

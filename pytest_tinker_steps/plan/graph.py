@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from .model import Box, Definition, Definitions, Need, NeedState, Plan, PlanError, Step, TaskList
+
+Item = TypeVar("Item", bound=Box | Step)
 
 
 def build(tasklist: TaskList, definitions: Definitions) -> Plan:
@@ -21,35 +24,54 @@ def build(tasklist: TaskList, definitions: Definitions) -> Plan:
     """
     leaves = [box for box in tasklist.boxes if not box.children and not box.struck]
     problems: list[str] = []
-    defined = _match(tasklist, leaves, definitions, problems)
+    repeated: list[str] = []
+    defined = _match(tasklist, leaves, definitions, problems, repeated)
     steps: list[Step] = []
     known = {box.key for box in leaves}
+    seen: set[str] = set()
     previous: Step | None = None
     for index, box in enumerate(leaves):
         definition = defined.get(box.key)
         if definition is not None and definition.needs is not None:
             needs = _declared(definition, known, tasklist, problems)
+        elif box.key in seen:
+            # An id that repeats cannot be selected. An edge from it would lead back to its first box.
+            needs = ()
         else:
             needs = _implicit(previous)
+        seen.add(box.key)
         step = Step(box.key, index, box, definition, needs)
         steps.append(step)
         if not box.optional:
             previous = step
-    plan = Plan(tasklist, definitions, tuple(steps), tasklist.warnings + definitions.warnings)
     if not problems:
-        cycle = find_cycle({step.id: [need.step for need in step.needs] for step in steps})
+        # The first of several with one id: the later ones wait for nothing.
+        needs_of = {step.id: [need.step for need in step.needs] for step in reversed(steps)}
+        cycle = find_cycle({name: needs_of[name] for name in dict.fromkeys(step.id for step in steps)})
         if cycle:
-            first = next(step for step in steps if step.id == cycle[0])
-            where = first.definition.where if first.definition else f"{tasklist.path}:{first.box.line}"
-            path = " -> ".join(f"step_{name}" for name in cycle)
-            problems.append(f"{where}: needs go in a circle: {path}; take one of them out")
+            problems.append(_circle(cycle, steps))
     if problems:
         raise PlanError(*problems)
-    return plan
+    warnings = tasklist.warnings + definitions.warnings + tuple(repeated)
+    return Plan(tasklist, definitions, tuple(steps), warnings)
+
+
+def _circle(cycle: Sequence[str], steps: Sequence[Step]) -> str:
+    by_id = {step.id: step for step in reversed(steps)}
+    members = [by_id[name] for name in cycle[:-1]]
+    path = " -> ".join(f"step_{name}" for name in cycle)
+    written = [s.definition for s in members if s.definition and s.definition.needs is not None]
+    implied = [s.node_name for s in members if not s.definition or s.definition.needs is None]
+    why = "".join(f"; {name} has no needs of its own, so it follows the step before it" for name in implied)
+    return f"{written[0].where}: needs go in a circle: {path}{why}; take one of them out"
 
 
 def _match(
-    tasklist: TaskList, leaves: Sequence[Box], definitions: Definitions, problems: list[str]
+    tasklist: TaskList,
+    leaves: Sequence[Box],
+    definitions: Definitions,
+    problems: list[str],
+    repeated: list[str],
 ) -> dict[str, Definition]:
     by_key: dict[str, list[Box]] = {}
     for box in leaves:
@@ -61,10 +83,11 @@ def _match(
         if len(boxes) == 1:
             matched[definition.step] = definition
         elif boxes:
-            lines = " and ".join(str(box.line) for box in boxes)
-            problems.append(
-                f"{definition.where}: step {definition.step} stands more than once in {tasklist.path} "
-                f"(lines {lines}); give each an id of its own"
+            # Only a mistake when the step is asked for: the rest of the list can be run without it.
+            lines = " and ".join(f"{tasklist.path}:{box.line}" for box in boxes)
+            repeated.append(
+                f"{definition.where}: {definition.key} fits more than one box ({lines}), so none can run; "
+                "give each an id of its own"
             )
         elif definition.step in others:
             box = others[definition.step]
@@ -72,7 +95,11 @@ def _match(
             problems.append(f"{definition.where}: step {definition.step} {why} ({tasklist.path}:{box.line})")
         else:
             close = difflib.get_close_matches(definition.step, by_key, n=1, cutoff=0.75)
-            hint = f"did you mean {close[0]}?" if close else f"it has {describe(leaves)}"
+            hint = (
+                f"did you mean {close[0]}?"
+                if close
+                else f"it has {describe(leaves)}; add the step there, or take its definition out"
+            )
             problems.append(
                 f"{definition.where}: {definition.key}: there is no step {definition.step} "
                 f"in {tasklist.path}; {hint}"
@@ -199,17 +226,24 @@ def blocked_by(step: Step, verdicts: Mapping[str, str], selected: Collection[str
 
 def describe(items: Sequence[Box | Step]) -> str:
     """Ids for people, neighbours of the list as ranges: ``1-5, 7, 9-12``; at most eight pieces."""
-    names = [item.key if isinstance(item, Box) else item.id for item in items]
-    positions = [item.index if isinstance(item, Step) else index for index, item in enumerate(items)]
-    pieces: list[list[str]] = []
-    last = None
-    for name, position in zip(names, positions, strict=True):
-        if last is not None and position == last + 1:
-            pieces[-1][1:] = [name]
-        else:
-            pieces.append([name])
-        last = position
-    shown = ["-".join(piece) for piece in pieces]
+    shown = []
+    for run in neighbours(items):
+        names = [item.key if isinstance(item, Box) else item.id for item in run]
+        shown.append("-".join(dict.fromkeys([names[0], names[-1]])))
     if len(shown) > 8:
-        shown = [*shown[:7], f"... ({len(names)} in all)"]
+        shown = [*shown[:7], f"... ({len(items)} in all)"]
     return ", ".join(shown)
+
+
+def neighbours(items: Sequence[Item]) -> list[list[Item]]:
+    """Cut where the list has something in between; boxes count as they come."""
+    runs: list[list[Item]] = []
+    last = None
+    for place, item in enumerate(items):
+        position = item.index if isinstance(item, Step) else place
+        if last is not None and position == last + 1:
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+        last = position
+    return runs

@@ -13,10 +13,11 @@ A container's id selects the steps inside it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from .graph import describe
+from .graph import describe, neighbours
 from .model import Box, Plan, PlanError, Step
 
 
@@ -51,7 +52,9 @@ def select(text: str, plan: Plan, done: Callable[[str], bool], option: str = "--
     remaining = False
     parts = [part.strip() for part in text.split(",")]
     if not any(parts):
-        raise PlanError(f"{option}: nothing is selected; the list has {describe(plan.steps)}")
+        raise PlanError(
+            f"{option} {shlex.quote(text)}: nothing is selected; the list has {describe(plan.steps)}"
+        )
     for part in parts:
         if not part:
             raise PlanError(f"{option} {text}: an empty item between commas; write for example 1,3-5")
@@ -67,8 +70,40 @@ def select(text: str, plan: Plan, done: Callable[[str], bool], option: str = "--
             found = _named(part, text, plan, option)
         chosen.update((step.index, step) for step in found)
     steps = [chosen[index] for index in sorted(chosen)]
-    _refuse_ambiguous(steps, plan, option, text)
+    _refuse_ambiguous(steps, plan, f"{option} {text}")
     return Selection(text, tuple(step.id for step in steps), remaining)
+
+
+def named(names: Iterable[str], plan: Plan) -> Selection:
+    """The steps whose node ids were given: ids only, no ranges and no words.
+
+    Raises:
+        PlanError: one line for the first that names no step.
+    """
+    path = plan.tasklist.path
+    chosen: dict[int, Step] = {}
+    for name in names:
+        found = lookup(name, plan)
+        if not found:
+            raise PlanError(f"{path}::step_{name}: {_missing(name, plan) or _exists(name, plan)}")
+        _refuse_ambiguous(found, plan, f"{path}::step_{name}")
+        chosen.update((step.index, step) for step in found)
+    return Selection(", ".join(names), tuple(chosen[index].id for index in sorted(chosen)))
+
+
+def typed(steps: Sequence[Step], plan: Plan) -> str:
+    """What to type after ``--steps`` to select exactly these steps, quoted for a shell.
+
+    Args:
+        steps: in list order.
+    """
+    items: list[str] = []
+    for run in neighbours(steps):
+        text = "-".join([run[0].id, run[-1].id])
+        # An id with a dash in it may make the range mean something else.
+        whole = len(run) > 1 and _range_or_id(text, plan) == run
+        items += [text] if whole else [step.id for step in run]
+    return shlex.quote(",".join(items))
 
 
 def lookup(name: str, plan: Plan) -> list[Step]:
@@ -101,6 +136,20 @@ def _count(part: str, text: str, option: str) -> int:
 
 def _named(part: str, text: str, plan: Plan, option: str) -> list[Step]:
     name = part.removeprefix("step_")
+    found = _range_or_id(name, plan)
+    if not found:
+        raise PlanError(f"{option} {text}: {_unknown(name, plan)}")
+    first, last = found[0], found[-1]
+    if first.index > last.index:
+        raise PlanError(
+            f"{option} {text}: the range {part} is empty, since {first.id} stands after {last.id}; "
+            f"write {last.id}-{first.id}"
+        )
+    return found
+
+
+def _range_or_id(name: str, plan: Plan) -> list[Step]:
+    """The steps of an id or a range; none if it is neither; the two ends of a range that runs backwards."""
     exact = lookup(name, plan)
     if exact:
         return exact
@@ -112,41 +161,45 @@ def _named(part: str, text: str, plan: Plan, option: str) -> list[Step]:
         last = lookup(right, plan) if right else list(plan.steps[-1:])
         if (left or right) and first and last:
             low, high = first[0].index, last[-1].index
-            if low > high:
-                raise PlanError(
-                    f"{option} {text}: the range {part} is empty, since {left} stands after {right}; "
-                    f"write {right}-{left}"
-                )
-            return list(plan.steps[low : high + 1])
-    raise PlanError(_unknown(name, text, plan, option))
+            return [first[0], last[-1]] if low > high else list(plan.steps[low : high + 1])
+    return []
 
 
-def _unknown(name: str, text: str, plan: Plan, option: str) -> str:
+def _unknown(name: str, plan: Plan) -> str:
+    ends = [name, *(end.strip().removeprefix("step_") for end in name.split("-") if end.strip())]
+    told = next((why for end in ends if (why := _missing(end, plan))), "")
+    if told:
+        return told
+    unknown = next((end for end in ends[1:] if not lookup(end, plan)), name)
+    close = difflib.get_close_matches(unknown, ["all", "continue", "next:5"], n=1, cutoff=0.6)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{_exists(unknown, plan, hint)} (also: all, continue, next:N)"
+
+
+def _missing(name: str, plan: Plan) -> str:
+    """Why a name that stands in the list is no step of it, or an empty string."""
+    path = plan.tasklist.path
     struck = next((box for box in plan.tasklist.boxes if box.key == name and box.struck), None)
     if struck:
-        return f"{option} {text}: step {name} is struck out ({plan.tasklist.path}:{struck.line})"
-    scoped = [step.id for step in plan.steps if step.box.id == name]
+        return f"step {name} is struck out ({path}:{struck.line})"
+    scoped = [step for step in plan.steps if step.box.id == name and step.id != name]
     if scoped:
-        lines = " and ".join(f"{plan.tasklist.path}:{s.box.line}" for s in plan.steps if s.box.id == name)
-        return f"{option} {text}: {name} stands more than once ({lines}); write one of: {', '.join(scoped)}"
-    ends = [end for end in name.split("-") if end] if "-" in name else [name]
-    unknown = next((end for end in ends if not lookup(end, plan)), name)
-    words = ["all", "continue", "next:5"]
-    close = difflib.get_close_matches(unknown, words, n=1, cutoff=0.6)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return (
-        f"{option} {text}: there is no step {unknown}; {hint}"
-        f"{plan.tasklist.path} has {describe(plan.steps)} (also: all, continue, next:N)"
-    )
+        lines = " and ".join(f"{path}:{step.box.line}" for step in scoped)
+        return f"{name} stands more than once ({lines}); write one of: {', '.join(s.id for s in scoped)}"
+    return ""
 
 
-def _refuse_ambiguous(steps: list[Step], plan: Plan, option: str, text: str) -> None:
+def _exists(unknown: str, plan: Plan, hint: str = "") -> str:
+    return f"there is no step {unknown}; {hint}{plan.tasklist.path} has {describe(plan.steps)}"
+
+
+def _refuse_ambiguous(steps: list[Step], plan: Plan, asked: str) -> None:
     seen: dict[str, Step] = {}
     for step in steps:
         other = seen.setdefault(step.id, step)
         if other is not step:
             path = plan.tasklist.path
             raise PlanError(
-                f"{option} {text}: step {step.id} stands twice, {path}:{other.box.line} and "
+                f"{asked}: step {step.id} stands twice, {path}:{other.box.line} and "
                 f"{path}:{step.box.line}; give one of them another id"
             )

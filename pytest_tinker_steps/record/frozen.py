@@ -15,7 +15,7 @@ from typing import Literal
 
 from ..plan import graph
 from ..plan.model import Plan, PlanError, Step
-from ..plan.selection import Selection, select
+from ..plan.selection import Selection, named, select, typed
 from . import state
 from .state import Done, Records
 
@@ -98,13 +98,19 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the options ask for."""
+    """What the options ask for.
+
+    Attributes:
+        only: ids given as node ids, in place of ``steps``.
+        command: what to type for a session on this list, without its options.
+    """
 
     steps: str = "all"
     only: tuple[str, ...] | None = None
     verify: bool = False
     rerun: bool = False
     assume: str | None = None
+    command: str = "pytest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +157,7 @@ def decide(
         return name in assumed or standing[name].done
 
     if wishes.only is not None:
-        parts = [select(name, plan, satisfied, "step") for name in wishes.only]
-        ids = {name for part in parts for name in part.ids}
-        selection = Selection(", ".join(wishes.only), tuple(s.id for s in plan.steps if s.id in ids))
+        selection = named(wishes.only, plan)
     else:
         selection = select(wishes.steps, plan, satisfied)
     skips: dict[str, str] = {}
@@ -174,7 +178,7 @@ def decide(
         elif standing[name].done and not wishes.rerun:
             skips[name] = standing[name].reason
         else:
-            refusal = _refusal(step, plan, by_id, chosen, satisfied)
+            refusal = _refusal(step, plan, by_id, chosen, satisfied, wishes.command)
             if refusal:
                 refusals[name] = refusal
     return Decisions(selection, standing, identities, skips, refusals, frozenset(assumed))
@@ -204,6 +208,7 @@ def _refusal(
     by_id: Mapping[str, Step],
     selected: Collection[str],
     satisfied: Callable[[str], bool],
+    command: str,
 ) -> str:
     missing = graph.missing_needs(step, by_id, selected, satisfied)
     if missing:
@@ -211,11 +216,11 @@ def _refusal(
         if not direct:  # one of its selected needs is refused for this; it will be blocked
             return ""
         names = " and ".join(f"step_{name}" for name in direct)
-        wanted = graph.describe([by_id[name] for name in missing])
-        both = graph.describe([s for s in plan.steps if s.id in missing or s.id == step.id])
+        wanted = typed([by_id[name] for name in missing], plan)
+        both = typed(sorted((by_id[name] for name in (*missing, step.id)), key=lambda s: s.index), plan)
         return (
             f"step_{step.id} needs {names}, neither done nor selected; "
-            f"run: pytest --steps {both.replace(' ', '')} (or --steps-assume {wanted.replace(' ', '')})"
+            f"run: {command} --steps {both} (or add --steps-assume {wanted})"
         )
     if step.definition is None:
         return no_definition(step, plan)
@@ -229,7 +234,7 @@ def no_definition(step: Step, plan: Plan) -> str:
     key = f"step_{step.id}_{slug}" if "/" not in step.id else f'"step_{step.id}"'
     return (
         f"step_{step.id} ({plan.tasklist.path}:{step.box.line}) has no definition; "
-        f"write into {plan.definitions.path} what it does:\n"
+        f"write into {plan.definitions.path} what it does\n"
         f"  {key}:\n"
         f"    main:\n"
         f"      command: <what it runs>\n"

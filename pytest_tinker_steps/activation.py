@@ -242,11 +242,13 @@ class _Target:
         path: of the list.
         only: ids named on the command line or in ``-k``, when nothing else selects steps.
         args: in place of pytest's own, or None.
+        maybe: whether nothing but words of ``-k`` asks for steps; they may be names of ordinary tests.
     """
 
     path: Path
     only: tuple[str, ...] | None
     args: tuple[str, ...] | None
+    maybe: bool = False
 
 
 def activate(config: pytest.Config) -> Active | None:
@@ -274,39 +276,58 @@ def activate(config: pytest.Config) -> Active | None:
 
 
 def _decide(config: pytest.Config) -> Active | None:
-    target = _target(config)
-    if target is None:
+    found = _session(config)
+    if found is None:
         return None
-    option = config.option
-    asked = option.steps is not None or option.steps_verify
-    try:
-        data, plan = load(config, target.path)
-    except PlanError:
-        if asked or target.only is None:
-            raise
-        return None  # "-k step_1" in a repository whose SPEC.md is no list of ours
-    only = target.only
-    if only is not None and not _names_list(config, target.path):
-        known = {step.id.lower(): step.id for step in plan.steps}
-        only = tuple(known[name.lower()] for name in only if name.lower() in known)
-        if not only:
-            return None
-    folder = target.path.parent
-    records = state.fold(journal.read(folder / JOURNAL))
-    wishes = Wishes(
-        steps=option.steps or "all",
-        only=only if option.steps is None else None,
-        verify=option.steps_verify,
-        rerun=option.steps_rerun,
-        assume=option.steps_assume,
-    )
-    if option.steps_untick and not option.steps_verify:
-        raise PlanError("--steps-untick goes with --steps-verify: it takes back ticks that do not hold")
-    decisions = frozen.decide(plan, wishes, records, os.environ, lambda s: artefacts.assumable(s, folder))
-    session = _freeze(config, target, plan, decisions, records)
+    session, data, records = found
     active = Active(config, session)
     active.know(data, records)
     return active
+
+
+def _session(config: pytest.Config) -> tuple[Frozen, bytes, state.Records] | None:
+    """The session as the command line asks for it, with what was read for it; None without steps."""
+    option = config.option
+    if option.steps_untick and not option.steps_verify:
+        raise PlanError("--steps-untick goes with --steps-verify: it takes back ticks that do not hold")
+    target = _target(config)
+    if target is None:
+        return None
+    only = target.only
+    if target.maybe:
+        only = _ids_in(target.path, only or ())
+        if not only:
+            return None
+    data, plan = load(config, target.path)
+    folder = target.path.parent
+    records = state.fold(journal.read(folder / JOURNAL))
+    wishes = Wishes(
+        steps="all" if option.steps is None else option.steps,
+        only=only,
+        verify=option.steps_verify,
+        rerun=option.steps_rerun,
+        assume=option.steps_assume,
+        command=_command_for(config, target.path),
+    )
+    decisions = frozen.decide(plan, wishes, records, os.environ, lambda s: artefacts.assumable(s, folder))
+    return _freeze(config, target, plan, decisions, records), data, records
+
+
+def _ids_in(path: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the names that are ids of steps, as the list writes them; none if it is no list of ours."""
+    try:
+        boxes = tasklist.parse(path.read_bytes(), str(path)).boxes
+    except (OSError, PlanError):
+        return ()
+    known = {box.key.lower(): box.key for box in boxes if not box.children and not box.struck}
+    return tuple(known[name.lower()] for name in names if name.lower() in known)
+
+
+def _command_for(config: pytest.Config, path: Path) -> str:
+    """What to type for a session on this list."""
+    if path == _default_list(config):
+        return "pytest"
+    return shlex.join(["pytest", os.path.relpath(path, config.invocation_params.dir)])
 
 
 def _freeze(
@@ -364,10 +385,6 @@ def _argument_path(config: pytest.Config, argument: str) -> Path:
     return Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))
 
 
-def _names_list(config: pytest.Config, path: Path) -> bool:
-    return any(_argument_path(config, argument) == path for argument in _given(config))
-
-
 def _default_list(config: pytest.Config) -> Path | None:
     setting = config.getini("steps_list")
     if setting:
@@ -389,6 +406,7 @@ def _target(config: pytest.Config) -> _Target | None:
             asked
             or _argument_path(config, argument) == default
             or Path(argument.split("::")[0]).name in LISTS
+            or "::step_" in argument
         )
     ]
     if lists:
@@ -407,7 +425,7 @@ def _target(config: pytest.Config) -> _Target | None:
     only = None if asked else named
     if asked and not given:
         return _Target(default, only, (str(default),))
-    return _Target(default, only, (*config.args, str(default)))
+    return _Target(default, only, (*config.args, str(default)), maybe=not asked)
 
 
 def _target_of(config: pytest.Config, lists: list[str], given: list[str]) -> _Target:
@@ -463,16 +481,7 @@ def planned(config: pytest.Config) -> tuple[Frozen, state.Records]:
     Raises:
         PlanError: as for a session.
     """
-    target = _target(config)
-    assert target is not None
-    _, plan = load(config, target.path)
-    folder = target.path.parent
-    records = state.fold(journal.read(folder / JOURNAL))
-    wishes = Wishes(
-        steps=config.option.steps or "all",
-        only=target.only,
-        rerun=config.option.steps_rerun,
-        assume=config.option.steps_assume,
-    )
-    decisions = frozen.decide(plan, wishes, records, os.environ, lambda s: artefacts.assumable(s, folder))
-    return replace(_freeze(config, target, plan, decisions, records), dry=True), records
+    found = _session(config)
+    assert found is not None  # the option asks for steps
+    session, _, records = found
+    return replace(session, dry=True), records

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from . import collect, scheduling
 from .activation import Active, distributed
@@ -82,10 +83,10 @@ class Hooks:
 
     def _exitstatus(self, status: int) -> int:
         controller = self.active.controller
-        if controller is None or self.frozen.dry:
-            return status
         if status == pytest.ExitCode.NO_TESTS_COLLECTED and not self.frozen.selection.ids:
             status = pytest.ExitCode.OK
+        if controller is None or self.frozen.dry:
+            return status
         maxfail = self.active.config.getoption("maxfail") or 0
         failed = sum(verdict == "failed" for verdict in controller.verdicts.values())
         if (
@@ -152,7 +153,11 @@ class Hooks:
         reason = self.frozen.skips.get(item.step.id) or self._blocked(item.step)
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
-        return None
+        # Run here, so that no plugin that repeats failed tests ever repeats a step.
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        runtestprotocol(item, nextitem=nextitem)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
 
     def _blocked(self, step: Step) -> str:
         controller = self.active.controller
@@ -253,10 +258,15 @@ class Hooks:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         controller = self.active.controller
+        if self.frozen.dry and not self.frozen.selection.ids:
+            terminalreporter.write_line("nothing left to do")
         if controller is None or self.frozen.dry:
             return
         title, text = summary.of(self.frozen, controller)
         terminalreporter.section(title, sep="-")
+        if terminalreporter.no_header or self.active.console.verbosity < 0:
+            for warning in self.frozen.plan.warnings:
+                terminalreporter.write_line(f"! {warning}", yellow=True)
         for line, markup in text:
             terminalreporter.write_line(line, **markup)
 

@@ -8,7 +8,9 @@ waits itself until the next piece of work, or the end, is known.
 
 from __future__ import annotations
 
+import heapq
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +63,11 @@ class StepScheduling:
         self._report = report
         self._ids: list[str] | None = None
         self._index: dict[str, int] = {}
-        self._steps: dict[str, Step] = {}
+        self._steps: dict[str, Step] = {}  # not given to a worker yet
         self._tests: list[str] = []
-        self._in_session: frozenset[str] = frozenset()
+        self._frontier = graph.Frontier(())
+        self._ready: list[int] = []  # a heap of indices
+        self._over: list[str] = []  # ids of steps that ended since work was last given
         self._collections: dict[WorkerController, list[str]] = {}
         self._given: dict[WorkerController, list[str]] = {}
 
@@ -119,7 +123,8 @@ class StepScheduling:
                     self._tests.append(nodeid)
                 else:
                     self._steps[nodeid] = step
-            self._in_session = frozenset(step.id for step in self._steps.values())
+            self._frontier = graph.Frontier(self._steps.values())
+            self._release(self._frontier.ready)
         self._fill()
 
     def mark_test_complete(
@@ -135,14 +140,13 @@ class StepScheduling:
         nodeid = self._ids[item_index]
         if given and nodeid in given:
             given.remove(nodeid)
+            self._note_end(nodeid)
         self._fill()
 
     def mark_test_pending(self, item: str) -> None:
-        step = self._frozen.step_of(item)
-        if step is None:
+        """Run a test again whose worker died. A step is not: that was its attempt."""
+        if self._frozen.step_of(item) is None:
             self._tests.insert(0, item)
-        else:
-            self._steps[item] = step
         self._fill()
 
     def remove_pending_tests_from_node(self, node: WorkerController, indices: Sequence[int]) -> None:
@@ -156,14 +160,22 @@ class StepScheduling:
             return None
         crashed, *rest = given
         self._tests = rest + self._tests
+        # What waits for it is looked at when work is next given: its verdict follows this call.
+        self._note_end(crashed)
         step = self._frozen.step_of(crashed)
         settled = step is not None and step.id in self._verdicts()
         return None if settled else crashed
 
     # -- decisions
 
+    def _note_end(self, nodeid: str) -> None:
+        step = self._frozen.step_of(nodeid)
+        if step is not None:
+            self._over.append(step.id)
+
     def _fill(self) -> None:
-        self._skip_blocked()
+        over, self._over = self._over, []
+        self._release(self._frontier.complete(*over))
         for node, given in self._given.items():
             if given or node not in self._collections or node.shutting_down:
                 continue
@@ -178,31 +190,32 @@ class StepScheduling:
             self._give_up("nothing is running and nothing is ready")
 
     def _next(self) -> list[str]:
-        ready = next((nodeid for nodeid, step in self._steps.items() if self._is_ready(step)), None)
-        if ready is not None:
-            del self._steps[ready]
-            return [ready]
+        if self._ready:
+            assert self._ids is not None
+            nodeid = self._ids[heapq.heappop(self._ready)]
+            del self._steps[nodeid]
+            return [nodeid]
         size = max(1, len(self._tests) // (CHUNKS_PER_NODE * max(1, len(self._given))))
         chunk, self._tests = self._tests[:size], self._tests[size:]
         return chunk
 
-    def _is_ready(self, step: Step) -> bool:
-        verdicts = self._verdicts()
-        return all(need.step in verdicts or need.step not in self._in_session for need in step.needs)
-
-    def _skip_blocked(self) -> None:
-        again = self._frozen.mode == "run"
-        while again:
-            again = False
-            for nodeid, step in list(self._steps.items()):
-                why = self._blocker(step) if self._is_ready(step) else None
-                if why:
-                    del self._steps[nodeid]
-                    self._report(nodeid, step, f"blocked by {why}")
-                    again = True
+    def _release(self, steps: Sequence[Step]) -> None:
+        """Let steps whose turn has come wait for a worker, or report them as blocked and go on behind them."""
+        queue = deque(steps)
+        while queue:
+            step = queue.popleft()
+            nodeid = f"{self._frozen.nodeid}::{step.node_name}"
+            why = self._blocker(step)
+            if why:
+                del self._steps[nodeid]
+                self._report(nodeid, step, f"blocked by {why}")
+                queue.extend(self._frontier.complete(step.id))
+            else:
+                heapq.heappush(self._ready, self._index[nodeid])
 
     def _blocker(self, step: Step) -> str | None:
-        if step.id in self._frozen.skips or step.id in self._frozen.refusals:
+        settled = step.id in self._frozen.skips or step.id in self._frozen.refusals
+        if settled or self._frozen.mode != "run":
             return None
         return blocker(step, self._frozen, self._verdicts())
 
@@ -210,6 +223,7 @@ class StepScheduling:
         for nodeid, step in list(self._steps.items()):
             del self._steps[nodeid]
             self._report(nodeid, step, f"not run: {why}")
+        self._ready.clear()
         self._tests.clear()
 
 

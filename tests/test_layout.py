@@ -1,9 +1,10 @@
-"""Imports go down only, from the top modules to the plan, and heavy or dangerous ones stay in their places."""
+"""Imports go down only, from the top modules to the plan; heavy and dangerous ones stay in their places."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -90,9 +91,12 @@ def imports(path: Path, root: Path = ROOT) -> Iterator[Import]:
     def walk(node: ast.AST, nested: bool, typing: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             names: list[str] = []
+            line = 0
             if isinstance(child, ast.Import):
+                line = child.lineno
                 names = [alias.name for alias in child.names]
             elif isinstance(child, ast.ImportFrom):
+                line = child.lineno
                 base = (
                     list(file.parent.parts[: len(file.parent.parts) - child.level + 1]) if child.level else []
                 )
@@ -101,7 +105,7 @@ def imports(path: Path, root: Path = ROOT) -> Iterator[Import]:
                     inner = f"{full}.{alias.name}"
                     names.append(inner if inner in MODULES else full)
             for name in names:
-                yield Import(str(file), child.lineno, name, nested, typing)
+                yield Import(str(file), line, name, nested, typing)
             late = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             unreal = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
             yield from walk(child, nested or late, typing or unreal)
@@ -235,3 +239,10 @@ def test_a_session_without_steps_loads_the_plugin_module_and_nothing_else(tmp_pa
     loaded = set(json.loads((tmp_path / "loaded.json").read_text()))
     assert {name for name in loaded if name.startswith(PACKAGE)} == {PACKAGE, f"{PACKAGE}.plugin"}
     assert not loaded & {"pydantic", "yaml", "psutil", "markdown_it", "xdist"}
+
+
+def test_the_page_on_architecture_has_every_module() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `([\w/]+\.py)` \|", page, re.MULTILINE))
+    there = {str(path.relative_to(ROOT / PACKAGE)) for path in files(PACKAGE) if path.name != "__init__.py"}
+    assert named == there

@@ -20,7 +20,10 @@ import pytest
 import yaml
 
 from pytest_tinker_steps.plan import definitions, tasklist
+from pytest_tinker_steps.plan.model import PlanError
 from pytest_tinker_steps.plan.schema import json_schema
+from pytest_tinker_steps.record import state
+from pytest_tinker_steps.run.events import EventsFile
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -274,7 +277,7 @@ def test_every_key_of_the_definitions_is_described_and_shown() -> None:
 def test_mistakes_in_the_page_of_definitions_are_reported_in_those_words() -> None:
     (example,) = (f.body for f in picture.fences(page("definitions.md")) if f.info == ("yaml-mistakes",))
     (said,) = (f.body for f in picture.fences(page("definitions.md")) if f.info == ("text", "mistakes"))
-    with pytest.raises(definitions.PlanError) as caught:
+    with pytest.raises(PlanError) as caught:
         definitions.load(example.encode(), "step_definitions.yaml")
     assert list(caught.value.problems) == said.splitlines()
 
@@ -283,19 +286,16 @@ def _events_in_the_code() -> set[str]:
     """Names of events: what stands first in a call that emits or appends one, and the constants for it."""
     found: set[str] = set()
     package = ROOT / "pytest_tinker_steps"
-    for path in [package / "run" / "attempt.py", *sorted((package / "record").glob("*.py"))]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-                first = node.args[0]
-                if node.func.attr in ("emit", "append") and isinstance(first, ast.Constant):
-                    found.add(str(first.value))
-            elif (
-                isinstance(node, ast.Assign)
-                and path.name == "state.py"
-                and isinstance(node.value, ast.Constant)
-            ):
-                found.add(str(node.value.value))
-    return found | {"blocked", "not_started", "verify_started", "verify_finished"}
+    calls = {"run": ("emit", "_emit"), "record": ("append",)}
+    for folder, names in calls.items():
+        for path in sorted((package / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                    first = node.args[0]
+                    if node.func.attr in names and isinstance(first, ast.Constant):
+                        found.add(str(first.value))
+    constants = {state.STARTED, state.FINISHED, state.INTERRUPTED, state.TICKED, state.UNTICKED}
+    return found | constants | {"blocked", "not_started", "verify_started", "verify_finished"}
 
 
 def test_the_table_of_events_has_every_event_and_no_other() -> None:
@@ -312,8 +312,6 @@ def test_the_examples_of_records_are_records() -> None:
 
 
 def test_the_events_file_example_reports_what_the_page_says(tmp_path: Path) -> None:
-    from pytest_tinker_steps.run.events import EventsFile
-
     (example,) = (body for body in fences(page("definitions.md"), "python") if "TINKER_STEPS_EVENTS" in body)
     path = tmp_path / "events.jsonl"
     subprocess.run(

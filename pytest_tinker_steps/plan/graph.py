@@ -157,36 +157,60 @@ def find_cycle(needs: Mapping[str, Sequence[str]]) -> list[str]:
     return []
 
 
+class Frontier:
+    """Which steps may start, as others are completed.
+
+    Each completion costs what the completed step's own dependants cost, however long the list is.
+
+    Args:
+        steps: in the order in which they start when several may.
+        satisfied: whether a need holds already. A need that is neither satisfied nor among ``steps``
+            holds no step back: that it is missing is for others to say.
+
+    Attributes:
+        ready: steps that wait for nothing from the beginning.
+    """
+
+    def __init__(self, steps: Iterable[Step], satisfied: Callable[[str], bool] = lambda _: False) -> None:
+        self._places = {step.id: (place, step) for place, step in enumerate(steps)}
+        self._waiting: dict[str, set[str]] = {}
+        self._dependants: dict[str, list[str]] = {}
+        self.ready: list[Step] = []
+        for name, (_, step) in self._places.items():
+            waits = {
+                need.step for need in step.needs if need.step in self._places and not satisfied(need.step)
+            }
+            for need in waits:
+                self._dependants.setdefault(need, []).append(name)
+            if waits:
+                self._waiting[name] = waits
+            else:
+                self.ready.append(step)
+
+    def complete(self, *names: str) -> list[Step]:
+        """Note that steps are over, however they ended; the steps that may start with that, in order."""
+        freed = []
+        for name in names:
+            for dependant in self._dependants.pop(name, ()):
+                waits = self._waiting[dependant]
+                waits.discard(name)
+                if not waits:
+                    del self._waiting[dependant]
+                    freed.append(self._places[dependant])
+        return [step for _, step in sorted(freed, key=lambda placed: placed[0])]
+
+
 def waves(steps: Iterable[Step], satisfied: Callable[[str], bool]) -> list[list[Step]]:
     """Steps in waves: each waits only for steps of earlier waves or for what is satisfied already.
 
-    A step whose need is neither satisfied nor among ``steps`` counts as ready: that it is missing is
-    for others to say.
+    A step whose need is neither satisfied nor among ``steps`` counts as ready.
     """
-    chosen = list(steps)
-    level: dict[str, int] = {}
-    # A need may point forward in the list, so one pass over the file order is not enough.
-    pending = {step.id: step for step in chosen}
+    frontier = Frontier(steps, satisfied)
     result: list[list[Step]] = []
-    waiting = {
-        step.id: {need.step for need in step.needs if need.step in pending and not satisfied(need.step)}
-        for step in chosen
-    }
-    dependants: dict[str, list[str]] = {}
-    for name, needs in waiting.items():
-        for need in needs:
-            dependants.setdefault(need, []).append(name)
-    ready = [step for step in chosen if not waiting[step.id]]
+    ready = frontier.ready
     while ready:
         result.append(ready)
-        following: list[Step] = []
-        for step in ready:
-            level[step.id] = len(result)
-            for name in dependants.get(step.id, ()):
-                waiting[name].discard(step.id)
-                if not waiting[name]:
-                    following.append(pending[name])
-        ready = sorted(following, key=lambda step: step.index)
+        ready = frontier.complete(*(step.id for step in ready))
     return result
 
 

@@ -156,10 +156,8 @@ def decide(
     def satisfied(name: str) -> bool:
         return name in assumed or standing[name].done
 
-    if wishes.only is not None:
-        selection = named(wishes.only, plan)
-    else:
-        selection = select(wishes.steps, plan, satisfied)
+    only = wishes.only
+    selection = select(wishes.steps, plan, satisfied) if only is None else named(only, plan)
     skips: dict[str, str] = {}
     refusals: dict[str, str] = {}
     chosen = set(selection.ids)

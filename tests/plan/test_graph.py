@@ -1,0 +1,263 @@
+"""Boxes and definitions joined, and the order that follows."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_tinker_steps.plan import graph
+from pytest_tinker_steps.plan.definitions import load
+from pytest_tinker_steps.plan.model import Definitions, Need, Plan, PlanError, Step
+from pytest_tinker_steps.plan.tasklist import parse
+
+NAMES = "abcdefg"
+
+needs_of_names = st.dictionaries(
+    st.sampled_from(NAMES), st.lists(st.sampled_from(NAMES), max_size=4), max_size=7
+)
+
+
+def plan(spec: str, definitions: str = "") -> Plan:
+    tasks = parse(spec.encode(), "SPEC.md")
+    return graph.build(
+        tasks, load(definitions.encode(), "defs.yaml") if definitions else Definitions("defs.yaml")
+    )
+
+
+def boxes(*numbers: int) -> str:
+    return "".join(f"- [ ] **STEP {number}**: Work {number}\n" for number in numbers)
+
+
+def needs(built: Plan) -> dict[str, list[str]]:
+    return {step.id: [f"{need.step}@{need.state}" for need in step.needs] for step in built.steps}
+
+
+def made(needs_of: dict[str, list[str]]) -> list[Step]:
+    """Steps of a list ``a, b, c...`` with needs as given; needs outside of it are left out."""
+    known = parse(boxes(*range(1, 8)).encode(), "SPEC.md").boxes
+    return [
+        Step(name, index, known[index], None, tuple(Need(other) for other in needs_of[name]))
+        for index, name in enumerate(NAMES)
+        if name in needs_of
+    ]
+
+
+# -- what a step waits for
+
+
+def test_without_needs_a_step_follows_the_one_before_it() -> None:
+    assert needs(plan(boxes(1, 2, 3))) == {"1": [], "2": ["1@passed"], "3": ["2@passed"]}
+
+
+def test_empty_needs_mean_that_a_step_waits_for_none_and_the_next_still_follows_it() -> None:
+    built = plan(boxes(1, 2, 3), "step_2:\n  main: 'true'\n  needs: []\n")
+    assert needs(built) == {"1": [], "2": [], "3": ["2@passed"]}
+
+
+def test_declared_needs_replace_the_sequence_and_carry_their_state() -> None:
+    built = plan(boxes(1, 2, 3), "step_3:\n  main: 'true'\n  needs: [1, '2@started']\n")
+    assert needs(built)["3"] == ["1@passed", "2@started"]
+
+
+def test_the_step_after_a_background_step_only_waits_for_its_start() -> None:
+    built = plan(boxes(1, 2), "step_1:\n  main: {command: 'true', mode: background}\n")
+    assert needs(built)["2"] == ["1@started"]
+
+
+def test_nothing_waits_for_an_optional_step() -> None:
+    built = plan("- [ ] 1. One\n- [ ]* 2. Two\n- [ ] 3. Three\n")
+    assert needs(built) == {"1": [], "2": ["1@passed"], "3": ["1@passed"]}
+
+
+def test_containers_and_struck_boxes_are_no_steps() -> None:
+    built = plan("- [ ] 1. One\n  - [ ] 1.1 Inner\n- [ ] ~~2. Two~~\n- [ ] 3. Three\n")
+    assert [step.id for step in built.steps] == ["1.1", "3"]
+
+
+# -- mistakes
+
+
+@pytest.mark.parametrize(
+    ("spec", "definitions", "problems"),
+    [
+        (
+            boxes(12, 13),
+            "step_113:\n  main: 'true'\n",
+            ["defs.yaml:1: step_113: there is no step 113 in SPEC.md; did you mean 13?"],
+        ),
+        (
+            boxes(1, 2),
+            "step_7:\n  main: 'true'\n",
+            [
+                "defs.yaml:1: step_7: there is no step 7 in SPEC.md; it has 1-2; "
+                "add the step there, or take its definition out"
+            ],
+        ),
+        (
+            "- [ ] 1. One\n  - [ ] 1.1 Inner\n- [ ] ~~2. Two~~\n",
+            "step_1:\n  main: 'true'\nstep_2:\n  main: 'true'\n",
+            [
+                "defs.yaml:1: step 1 is a container; define the steps inside it (SPEC.md:1)",
+                "defs.yaml:3: step 2 is struck out (SPEC.md:3)",
+            ],
+        ),
+        (
+            "- [ ] T001 Work\n- [ ] T002 More\n",
+            "step_T002:\n  main: 'true'\n  needs: [T01, Z]\n",
+            [
+                "defs.yaml:1: step_T002 needs step T01, which is not in SPEC.md; did you mean T001?",
+                "defs.yaml:1: step_T002 needs step Z, which is not in SPEC.md; "
+                "take it out, or add the step to the list",
+            ],
+        ),
+        (
+            boxes(1, 2, 3),
+            "step_1:\n  main: 'true'\n  needs: [3]\nstep_2:\n  main: 'true'\n  needs: [1]\n"
+            "step_3:\n  main: 'true'\n  needs: [2]\n",
+            ["defs.yaml:1: needs go in a circle: step_1 -> step_3 -> step_2 -> step_1; take one of them out"],
+        ),
+        (
+            boxes(1, 2),
+            "step_1:\n  main: 'true'\n  needs: [2]\n",
+            [
+                "defs.yaml:1: needs go in a circle: step_1 -> step_2 -> step_1; "
+                "step_2 has no needs of its own, so it follows the step before it; take one of them out"
+            ],
+        ),
+        (
+            boxes(1),
+            "step_1:\n  main: 'true'\n  needs: [1]\n",
+            ["defs.yaml:1: needs go in a circle: step_1 -> step_1; take one of them out"],
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_its_place_and_what_to_do(
+    spec: str, definitions: str, problems: list[str]
+) -> None:
+    with pytest.raises(PlanError) as caught:
+        plan(spec, definitions)
+    assert list(caught.value.problems) == problems
+
+
+def test_ids_that_repeat_make_no_circle_and_are_a_warning_where_they_are_defined() -> None:
+    built = plan(boxes(1, 2, 3, 2, 4, 2), "step_2:\n  main: 'true'\n")
+    assert [need for step in built.steps for need in step.needs] == [
+        Need("1"),
+        Need("2"),
+        Need("2"),
+    ]
+    assert built.warnings == (
+        "defs.yaml:1: step_2 fits more than one box (SPEC.md:2 and SPEC.md:4 and SPEC.md:6), "
+        "so none can run; give each an id of its own",
+    )
+    assert [step.definition for step in built.steps] == [None] * 6
+
+
+# -- circles
+
+
+@settings(deadline=None)
+@given(needs_of_names)
+def test_a_circle_is_found_where_there_is_one_and_its_path_is_real(needs_of: dict[str, list[str]]) -> None:
+    def reaches(start: str) -> set[str]:
+        found: set[str] = set()
+        queue = list(needs_of.get(start, ()))
+        while queue:
+            name = queue.pop()
+            if name not in found and name in needs_of:
+                found.add(name)
+                queue += needs_of[name]
+        return found
+
+    path = graph.find_cycle(needs_of)
+    assert bool(path) == any(name in reaches(name) for name in needs_of)
+    if path:
+        assert path[0] == path[-1]
+        assert len(set(path)) == len(path) - 1
+        assert all(after in needs_of[before] for before, after in pairwise(path))
+
+
+def test_a_long_chain_is_walked_without_recursion() -> None:
+    chain = {str(n): [str(n + 1)] for n in range(20_000)}
+    assert graph.find_cycle(chain) == []
+    assert len(graph.find_cycle({**chain, "20000": ["0"]})) == 20_002
+
+
+# -- waves
+
+
+@settings(deadline=None)
+@given(needs_of_names, st.sets(st.sampled_from(NAMES)))
+def test_every_wave_waits_only_for_earlier_ones(needs_of: dict[str, list[str]], done: set[str]) -> None:
+    # Forward needs only, so that there is no circle.
+    steps = made({name: [other for other in others if other < name] for name, others in needs_of.items()})
+    waves = graph.waves(steps, done.__contains__)
+    level = {step.id: number for number, wave in enumerate(waves) for step in wave}
+    assert level.keys() == {step.id for step in steps}
+    for step in steps:
+        waited = [level[n.step] for n in step.needs if n.step in level and n.step not in done]
+        assert level[step.id] == max(waited, default=-1) + 1, "as early as its needs allow, and not earlier"
+    assert all([s.index for s in wave] == sorted(s.index for s in wave) for wave in waves)
+
+
+# -- what is missing, what blocks
+
+
+def test_what_is_missing_includes_the_needs_of_what_is_missing_in_list_order() -> None:
+    steps = made({"a": [], "b": ["a"], "c": ["b"], "d": ["c", "a"], "e": ["d"]})
+    by_id = {step.id: step for step in steps}
+    nothing = set[str]().__contains__
+    assert graph.missing_needs(by_id["d"], by_id, ["d"], nothing) == ["a", "b", "c"]
+    assert graph.missing_needs(by_id["d"], by_id, ["d"], {"b", "a"}.__contains__) == ["c"]
+    assert graph.missing_needs(by_id["e"], by_id, ["e", "d"], nothing) == []
+
+
+@settings(deadline=None)
+@given(needs_of_names, st.sampled_from(NAMES))
+def test_a_step_with_what_it_misses_misses_nothing(needs_of: dict[str, list[str]], name: str) -> None:
+    full = {key: [o for o in needs_of.get(key, ()) if o < key] for key in NAMES}
+    by_id = {step.id: step for step in made(full)}
+    nothing = set[str]().__contains__
+    chosen = [*graph.missing_needs(by_id[name], by_id, [name], nothing), name]
+    assert all(graph.missing_needs(by_id[key], by_id, chosen, nothing) == [] for key in chosen)
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict", "blocks"),
+    [
+        ("passed", "passed", None),
+        ("passed", "started", "step_a (started)"),
+        ("passed", "failed", "step_a (failed)"),
+        ("passed", "warned", "step_a (warned)"),
+        ("passed", None, "step_a (not run)"),
+        ("started", "started", None),
+        ("started", "passed", None),
+        ("started", "failed", "step_a (failed)"),
+        ("ended", "failed", None),
+        ("ended", "warned", None),
+        ("ended", "started", "step_a (started)"),
+        ("ended", "blocked", "step_a (blocked)"),
+    ],
+)
+def test_a_need_blocks_until_its_state_is_reached(
+    state: str, verdict: str | None, blocks: str | None
+) -> None:
+    first, second = made({"a": [], "b": ["a"]})
+    waiting = Step("b", 1, second.box, None, (Need("a", state),))  # type: ignore[arg-type]
+    verdicts = {} if verdict is None else {first.id: verdict}
+    assert graph.blocked_by(waiting, verdicts, {"a", "b"}) == blocks
+    assert graph.blocked_by(waiting, verdicts, {"b"}) is None, "what is not selected was judged before"
+
+
+# -- ids for people
+
+
+def test_ids_are_shown_as_ranges_and_not_more_than_people_read() -> None:
+    steps = plan(boxes(*range(1, 31))).steps
+    assert graph.describe(steps) == "1-30"
+    assert graph.describe([steps[0], *steps[2:4], steps[8]]) == "1, 3-4, 9"
+    assert graph.describe(steps[::2]) == "1, 3, 5, 7, 9, 11, 13, ... (15 in all)"
+    assert graph.describe([]) == ""

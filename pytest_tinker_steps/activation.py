@@ -300,7 +300,7 @@ def _session(config: pytest.Config) -> tuple[Frozen, bytes, state.Records] | Non
             return None
     data, plan = load(config, target.path)
     folder = target.path.parent
-    records = state.fold(journal.read(folder / JOURNAL))
+    records = _records(config, folder / JOURNAL)
     wishes = Wishes(
         steps="all" if option.steps is None else option.steps,
         only=only,
@@ -461,6 +461,16 @@ def load(config: pytest.Config, path: Path) -> tuple[bytes, Plan]:
     return data, graph.build(tasklist.parse(data, shown), _definitions(config, path.parent))
 
 
+def _records(config: pytest.Config, path: Path) -> state.Records:
+    try:
+        return state.fold(journal.read(path))
+    except OSError as error:
+        shown = _nodeid(config, path)
+        raise PlanError(
+            f"{shown}: the journal cannot be read: {error.strerror}; make it readable and writable"
+        ) from None
+
+
 def _definitions(config: pytest.Config, folder: Path) -> Definitions:
     setting = config.getini("steps_definitions")
     candidates = [setting] if setting else list(DEFINITIONS)
@@ -469,7 +479,11 @@ def _definitions(config: pytest.Config, folder: Path) -> Definitions:
         if path.is_file():
             from .plan import definitions
 
-            return definitions.load(path.read_bytes(), _nodeid(config, path))
+            shown = _nodeid(config, path)
+            try:
+                return definitions.load(path.read_bytes(), shown)
+            except OSError as error:
+                raise PlanError(f"{shown}: the definitions cannot be read: {error.strerror}") from None
     if setting:
         raise PlanError(f"steps_definitions = {setting}: there is no such file below {folder}")
     return Definitions(path=_nodeid(config, folder / candidates[0]))

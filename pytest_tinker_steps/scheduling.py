@@ -200,7 +200,7 @@ class StepScheduling:
         return chunk
 
     def _release(self, steps: Sequence[Step]) -> None:
-        """Let steps whose turn has come wait for a worker, or report them as blocked and go on behind them."""
+        """Steps whose turn has come wait for a worker, or are reported as blocked with all behind them."""
         queue = deque(steps)
         while queue:
             step = queue.popleft()

@@ -241,8 +241,19 @@ def test_a_session_without_steps_loads_the_plugin_module_and_nothing_else(tmp_pa
     assert not loaded & {"pydantic", "yaml", "psutil", "markdown_it", "xdist"}
 
 
-def test_the_page_on_architecture_has_every_module() -> None:
+def test_the_page_on_architecture_has_every_module_and_who_may_import_it() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"^\| `([\w/]+\.py)` \|", page, re.MULTILINE))
-    there = {str(path.relative_to(ROOT / PACKAGE)) for path in files(PACKAGE) if path.name != "__init__.py"}
-    assert named == there
+    rows = re.findall(r"^\| `([\w/]+)\.py` \| .+ \| (.+) \|$", page, re.MULTILINE)
+    allowed = {module: cell for module, cell in rows if cell != "everybody"}
+    there = {
+        inside(str(path.relative_to(ROOT)))[:-3] for path in files(PACKAGE) if path.name != "__init__.py"
+    }
+    assert {module for module, _ in rows} == there
+    uninvited = [
+        str(found)
+        for found in package_imports()
+        if not found.typing
+        and (name := found.name.removeprefix(f"{PACKAGE}.").replace(".", "/")) in allowed
+        and Path(found.file).stem not in allowed[name].split(", ")
+    ]
+    assert uninvited == []

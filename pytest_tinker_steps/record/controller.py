@@ -6,6 +6,7 @@ order in which they happened; a step is settled once, after its last event.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -150,6 +151,7 @@ class Controller:
             tale.began = tale.began or time.monotonic()
             tale.notes.clear()
             tale.unverified.clear()
+            tale.warnings.clear()
         elif kind == "note":
             tale.notes.append(event["text"])
         elif kind == "metric":
@@ -248,7 +250,13 @@ class Controller:
             next=self._next(step),
         )
         self._append(finished, sync=True)
-        if verify:
+        # From here on the verdict stands; what else cannot be recorded is told as `broken`.
+        with contextlib.suppress(JournalError):
+            self._edit_list(step, tale, stamp, note)
+        self._show(step, finished)
+
+    def _edit_list(self, step: Step, tale: Tale, stamp: str, note: str) -> None:
+        if self.frozen.mode == "verify":
             if tale.verdict == "failed" and self.frozen.untick:
                 self._untick(step, tale, "its tick does not hold")
         elif tale.verdict == "passed":
@@ -259,7 +267,6 @@ class Controller:
                 self._show(step, self._event(step, tale, "tick_failed", "failed", message=edit.message))
         else:
             self._untick_if_ticked(step, tale)
-        self._show(step, finished)
 
     def _next(self, step: Step) -> str:
         steps = self.frozen.plan.steps
@@ -300,17 +307,13 @@ class Controller:
             tale.warnings.append(f"un-ticked: {why}")
 
     def _record_edits(self, step: Step, task_id: str, edits: Iterable[Edit], event: str, status: str) -> None:
-        assert self.journal is not None
+        who = {"step": step.id, "task_id": task_id}
         for edit in edits:
             if not edit.done:
                 self.tick_problems.append(f"step_{step.id}: {edit.message}")
-                self.journal.append(
-                    "tick_failed", status="failed", step=step.id, task_id=task_id, message=edit.message
-                )
+                self._append({"event": "tick_failed", "status": "failed", **who, "message": edit.message})
             elif edit.changed or event == TICKED:
-                self.journal.append(
-                    event, status=status, step=step.id, task_id=task_id, place=self._place(edit)
-                )
+                self._append({"event": event, "status": status, **who, "place": self._place(edit)})
 
     def _place(self, edit: Edit) -> str:
         return f"{self.frozen.plan.tasklist.path}:{edit.line}"

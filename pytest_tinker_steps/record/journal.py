@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..plan.model import PlanError
+
 VERSION = 1
 
 
@@ -116,16 +118,23 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     """All whole records, oldest first; a missing file has none.
 
     Lines that are not records (torn by a crash, or written by somebody else) are passed over.
+
+    Raises:
+        PlanError: it is there and cannot be read.
     """
     try:
         stream = path.open("rb")
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise PlanError(
+            f"{path}: the journal cannot be read: {error.strerror}; make it a file that is yours"
+        ) from None
     with stream:
         for line in stream:
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(record, dict) and record.get("v") == VERSION and "event" in record:
                 yield record

@@ -14,12 +14,16 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..plan.model import PlanError
 from .journal import now
 
 GRACE = 6.0
 """Seconds to wait for what a dead controller left behind: its guardian needs a few to end it."""
+
+COMMAND_LENGTH = 500
+"""Characters of a command line that others are told."""
 
 
 @dataclass
@@ -45,30 +49,37 @@ def acquire(folder: Path, name: str, command: str) -> Lock:
         command: told to whoever comes second.
 
     Raises:
-        PlanError: somebody else holds it; the line says who and since when.
+        PlanError: somebody else holds it; the line says who and since when. Or it cannot be taken at all.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise PlanError(f"{name}: {error.filename}: {error.strerror}; it has to be yours to write") from None
+    try:
+        _wait(fd, folder / "holders", name)
+        os.ftruncate(fd, 0)
+        text = json.dumps({"pid": os.getpid(), "since": now(), "command": command[:COMMAND_LENGTH]})
+        os.pwrite(fd, text.encode(), 0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return Lock(fd)
+
+
+def _wait(fd: int, holders: Path, name: str) -> None:
     deadline = time.monotonic() + GRACE
-    while not (_take(fd) and _no_holders(folder / "holders")):
+    while not (_take(fd) and _no_holders(holders)):
         holder = _holder(fd)
-        pid = holder.get("pid")
-        alive = isinstance(pid, int) and _alive(pid)
-        if alive or time.monotonic() > deadline:
-            os.close(fd)
-            who = f"pid {pid} since {holder.get('since')} ({holder.get('command')})"
-            if alive:
-                raise PlanError(f"{name}: another run holds this list: {who}; wait for it, or end it")
-            raise PlanError(
-                f"{name}: a run that died ({who}) still has live processes; try again when they are gone"
-            )
+        who = f"pid {holder['pid']} since {holder.get('since')} ({holder.get('command')})" if holder else ""
+        if holder and _alive(holder["pid"]):
+            raise PlanError(f"{name}: another run holds this list: {who}; wait for it, or end it")
+        if time.monotonic() > deadline:
+            died = f"a run that died ({who})" if who else "an earlier run"
+            raise PlanError(f"{name}: {died} still has live processes; try again when they are gone")
         with contextlib.suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_UN)
         time.sleep(0.05)
-    os.ftruncate(fd, 0)
-    text = json.dumps({"pid": os.getpid(), "since": now(), "command": command})
-    os.pwrite(fd, text.encode("utf-8", "replace"), 0)
-    return Lock(fd)
 
 
 def hold(folder: Path, run_id: str) -> Lock:
@@ -106,10 +117,11 @@ def _no_holders(folder: Path) -> bool:
     return free
 
 
-def _holder(fd: int) -> dict[str, object]:
-    with contextlib.suppress(OSError, ValueError):
-        value = json.loads(os.pread(fd, 4096, 0))
-        if isinstance(value, dict):
+def _holder(fd: int) -> dict[str, Any]:
+    """Who wrote its name into the lock file last, if anybody did."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        value = json.loads(os.pread(fd, 65536, 0))
+        if isinstance(value, dict) and isinstance(value.get("pid"), int) and 0 < value["pid"] < 1 << 31:
             return value
     return {}
 

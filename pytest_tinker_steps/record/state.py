@@ -144,7 +144,8 @@ def identity(parts: Iterable[IdentityPart], environ: Mapping[str, str]) -> tuple
 
 
 def _ended(verdict: str) -> str:
-    return "was cut off" if verdict == "cut off" else f"ended as {verdict}"
+    words = {"cut off": "was cut off", "unticked": "does not hold any more"}
+    return words.get(verdict, f"ended as {verdict}")
 
 
 def _strings(value: object) -> tuple[str, ...]:

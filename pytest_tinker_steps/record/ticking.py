@@ -10,6 +10,7 @@ import bisect
 import contextlib
 import os
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class ListFile:
     def _learn(self, data: bytes, boxes: TaskList) -> None:
         self._data = data
         self._boxes = {box.key: box for box in boxes.boxes}
-        self._parents = [box for box in boxes.boxes if box.children]
+        self._repeated = {key for key, count in Counter(b.key for b in boxes.boxes).items() if count > 1}
         # Own edits since then: offsets in the parsed bytes, ascending, and how much each line grew.
         self._edited: list[int] = []
         self._grown: list[int] = []
@@ -102,25 +103,30 @@ class ListFile:
             found = tasklist.find(data, self._shown, box)
             self._learn(data, tasklist.parse(data, self._shown))
             return found, data, before
-        known = self._boxes[box.key]
+        known = self._boxes.get(box.key)
+        if known is None or known.text != box.text or box.key in self._repeated:
+            # Somebody made something else of it, and the edit of another box has read that already.
+            return tasklist.find(data, self._shown, box), data, before
         shift = sum(self._grown[: bisect.bisect_left(self._edited, known.offset)])
         return replace(known, offset=known.offset + shift), data, before
 
     def _change(self, box: Box, suffix: str | None) -> Edit:
+        wrote = False
         for _ in range(10):
             try:
                 current, data, before = self._refresh(box)
                 changed = tasklist.splice(data, current, tick=suffix)
                 if changed == data:
-                    return Edit(True, current.line)
+                    return Edit(True, current.line, changed=wrote)
                 if not self._replace(before, data, changed):
                     continue
+                wrote = True
+                if self.path.read_bytes() != changed:
+                    continue  # somebody wrote in the same moment: look again
             except PlanError as error:
                 return Edit(False, box.line, str(error))
             except OSError as error:
                 return Edit(False, box.line, f"{self._shown}: cannot be written: {error.strerror}")
-            if self.path.read_bytes() != changed:
-                continue  # somebody wrote in the same moment: look again
             self._remember(box, changed, len(changed) - len(data), ticked=suffix is not None)
             return Edit(True, current.line, changed=True)
         return Edit(False, box.line, f"{self._shown}: somebody keeps writing it; not ticked")

@@ -17,7 +17,7 @@ def of(frozen: Frozen) -> list[str]:
         f"selected: {frozen.selection.text}",
         "",
     ]
-    runs = [by_id[n] for n in frozen.selection.ids if n not in frozen.skips and n not in frozen.refusals]
+    runs, blocked = _sorted_out(frozen)
     for number, wave in enumerate(graph.waves(runs, frozen.satisfied), start=1):
         lines.append("Ready to execute:" if number == 1 else f"Wave {number}, waiting on dependencies:")
         for step in wave:
@@ -25,10 +25,10 @@ def of(frozen: Frozen) -> list[str]:
         lines.append("")
     refused = [by_id[name] for name in frozen.selection.ids if name in frozen.refusals]
     if refused:
-        lines.append("Cannot run:")
-        for step in refused:
-            first, *rest = frozen.refusals[step.id].splitlines()
-            lines += [f"  ✗ {first}", *(f"    {line}" for line in rest)]
+        lines += ["Cannot run:", *_refused(refused, frozen), ""]
+    if blocked:
+        lines.append("Would be blocked:")
+        lines += [f"  - {step.node_name}  {step.title}  (by step_{by})" for step, by in blocked]
         lines.append("")
     skipped = [by_id[name] for name in frozen.selection.ids if name in frozen.skips]
     if skipped:
@@ -38,8 +38,41 @@ def of(frozen: Frozen) -> list[str]:
     lines += [f"warning: {warning}" for warning in frozen.plan.warnings]
     lines.append(
         f"Total: {len(frozen.selection.ids)} tasks; {len(runs)} to run, {len(skipped)} done or skipped, "
-        f"{len(refused)} that cannot run"
+        f"{len(refused) + len(blocked)} that cannot run"
     )
+    return lines
+
+
+def _sorted_out(frozen: Frozen) -> tuple[list[Step], list[tuple[Step, str]]]:
+    """Steps that would run, and those behind a step that cannot, with the id of what blocks them."""
+    pending = [frozen.by_id[name] for name in frozen.selection.ids if name not in frozen.skips]
+    stopped = set(frozen.refusals)
+    runs: list[Step] = []
+    blocked: list[tuple[Step, str]] = []
+    for wave in graph.waves(pending, frozen.satisfied):
+        for step in wave:
+            by = next((need.step for need in step.needs if need.step in stopped), None)
+            if step.id in frozen.refusals:
+                continue
+            if by is None:
+                runs.append(step)
+            else:
+                stopped.add(step.id)
+                blocked.append((step, by))
+    return runs, blocked
+
+
+def _refused(steps: list[Step], frozen: Frozen) -> list[str]:
+    lines: list[str] = []
+    undefined = [step for step in steps if step.definition is None]
+    for step in steps:
+        first, *rest = frozen.refusals[step.id].splitlines()
+        if step in undefined[1:] and rest:
+            continue  # one example is enough
+        lines += [f"  ✗ {first}", *(f"    {line}" for line in rest), *_details(step)]
+    others = [step for step in undefined[1:] if "\n" in frozen.refusals[step.id]]
+    if others:
+        lines.append(f"  ✗ no definition either: {graph.describe(others)}")
     return lines
 
 
@@ -47,10 +80,15 @@ def _step(step: Step, frozen: Frozen, wave: int) -> list[str]:
     waits = [need.step for need in step.needs if need.step in frozen.selected]
     waits = [name for name in waits if not frozen.satisfied(name)]
     after = f"; waits for {', '.join(f'step_{name}' for name in waits)}" if wave > 1 and waits else ""
-    lines = [f"  step_{step.id}  {step.title}  ({frozen.standing[step.id].reason}{after})"]
+    return [f"  step_{step.id}  {step.title}  ({frozen.standing[step.id].reason}{after})", *_details(step)]
+
+
+def _details(step: Step) -> list[str]:
+    """What the definition leaves to a default, to an agent, or to the main's own word."""
     definition = step.definition
     if definition is None:
-        return lines
+        return []
+    lines: list[str] = []
     checks = definition.pre_flight + definition.post_validation
     for check in checks:
         if check.kind == "prose":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from glob import glob
@@ -38,7 +39,9 @@ def assumable(step: Step, folder: Path) -> str:
 
 
 def _judge(path: str, folder: Path, since_ns: int) -> str:
-    matches = sorted(glob(path, root_dir=folder, recursive=True))
+    # A file whose name looks like a pattern is meant before what the pattern would find.
+    there = (folder / path).exists()
+    matches = [path] if there else sorted(glob(path, root_dir=folder, recursive=True))
     if not matches:
         return f"{path} does not exist"
     reasons = [_judge_one(match, folder / match, since_ns) for match in matches]
@@ -60,4 +63,5 @@ def _judge_one(shown: str, path: Path, since_ns: int) -> str:
 def _files(folder: Path) -> Iterator[os.stat_result]:
     for parent, _, names in os.walk(folder):
         for name in names:
-            yield os.stat(os.path.join(parent, name))  # noqa: PTH116, PTH118 - walked by the thousand
+            with contextlib.suppress(FileNotFoundError):  # a link to nowhere, or gone in this moment
+                yield os.stat(os.path.join(parent, name))  # noqa: PTH116, PTH118 - walked by the thousand

@@ -33,7 +33,7 @@ class Telling:
 
     def progress(self, done: float, total: float) -> None:
         moment = time.monotonic()
-        if moment - self._progressed >= PROGRESS_EVERY or done >= total:
+        if moment - self._progressed >= PROGRESS_EVERY or 0 < total <= done:
             self._progressed = moment
             elapsed = moment - self._began
             self._emit("progress", done=done, total=total, rate=done / elapsed if elapsed > 0 else 0.0)

@@ -79,24 +79,37 @@ class Active:
         log = listfile = None
         if not self.frozen.dry:
             self._refuse_unwritable()
-            self._lock = lock.acquire(
-                self.frozen.folder / STATE, self.frozen.plan.tasklist.path, _command_line(self.config)
-            )
             try:
+                self._lock = lock.acquire(
+                    self.frozen.folder / STATE, self.frozen.plan.tasklist.path, _command_line(self.config)
+                )
                 log = Journal(
                     self.frozen.folder / JOURNAL, self.frozen.run_id, self._surroundings().redactor.text
                 )
             except JournalError as error:
-                raise PlanError(str(error)) from None
+                raise PlanError(f"{error}; nothing was started") from None
+            except OSError as error:
+                raise PlanError(
+                    f"{error.filename or self.frozen.folder / STATE}: {error.strerror}; "
+                    "nothing was started: the runs of this list need this folder, and it must be writable"
+                ) from None
             ticking.clear_leftovers(self.frozen.path)
             listfile = ticking.ListFile(self.frozen.path, self._list_bytes, self.frozen.plan.tasklist)
-        self.controller = Controller(self.frozen, log, listfile, self._records, self.console.show)
+        self.controller = Controller(self.frozen, log, listfile, self._records, self._tell)
         if log is not None:
             try:
                 said = self.controller.start(self._provenance())
             except JournalError as error:
                 raise PlanError(f"{error}; nothing was started") from None
             self.console.lines(said)
+
+    def _tell(self, step: Step, event: dict[str, Any]) -> None:
+        self.console.show(step, event)
+        try:
+            self.config.hook.pytest_steps_event(config=self.config, event=event)
+        except Exception as error:
+            # Somebody else's hook decides nothing: neither the verdict nor whether the session lives.
+            self.console.lines([f"! pytest_steps_event raised {type(error).__name__}: {error}"])
 
     def _refuse_unwritable(self) -> None:
         if all(name in self.frozen.skips for name in self.frozen.selection.ids):

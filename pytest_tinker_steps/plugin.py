@@ -56,6 +56,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from . import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
 def _has_steps(config: pytest.Config) -> bool:
     """Whether the session may have steps: asked in every session, so by words alone."""
     workerinput = getattr(config, "workerinput", None)

@@ -27,7 +27,7 @@ PHASES = {
 
 def duration(seconds: float) -> str:
     """Seconds for people: ``0.3s``, ``7m12s``, ``2h15m``."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f}s"
     whole = round(seconds)
     if whole < 3600:
@@ -43,7 +43,7 @@ def of(event: Mapping[str, Any], *, title: str = "", journal: str = "") -> Itera
         journal: name of the journal, for the hint at the end.
     """
     kind = event["event"]
-    if kind == "attempt_started":
+    if kind in ("attempt_started", "verify_started"):
         yield from _started(event, title)
     elif kind == "phase_started":
         name, noun = PHASES[event["phase"]]
@@ -68,7 +68,7 @@ def of(event: Mapping[str, Any], *, title: str = "", journal: str = "") -> Itera
         yield f"[RETRY] {event['cause']} failed: attempt {event['attempt']} of {event['attempts']}{after}"
     elif kind in ("ticked", "unticked", "tick_failed"):
         yield from _tick(event)
-    elif kind == "attempt_finished":
+    elif kind in ("attempt_finished", "verify_finished"):
         yield from _finished(event, journal)
 
 
@@ -99,16 +99,21 @@ def _phase(event: Mapping[str, Any]) -> Iterator[str]:
 def progress(event: Mapping[str, Any]) -> str:
     """``500/5000 [10%] 12.3/s eta 6:05``"""
     done, total = event["done"], event["total"]
-    text = f"{done:g}/{total:g}"
+    text = f"{_number(done)}/{_number(total)}"
     if total:
-        text += f" [{done / total:.0%}]"
+        text += f" [{int(100 * done / total)}%]"  # 100 only when nothing is left
     rate = event.get("rate")
     if rate:
         text += f" {rate:.1f}/s"
+    if rate and total:
         left = max(0, round((total - done) / rate))
         clock = f"{left // 3600}:{left % 3600 // 60:02d}" if left >= 3600 else f"{left // 60}"
         text += f" eta {clock}:{left % 60:02d}"
     return text
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 def _tick(event: Mapping[str, Any]) -> Iterator[str]:
@@ -125,7 +130,9 @@ def _finished(event: Mapping[str, Any], journal: str) -> Iterator[str]:
     took = duration(event["seconds"])
     for text in event.get("unverified", ()):
         yield f"  ? unverified: {text}"
-    if status == "passed":
+    if event["event"] == "verify_finished":
+        yield f"Step {step}: its tick {'holds' if status == 'passed' else 'does not hold'} ({took})."
+    elif status == "passed":
         ready = f" Ready for step {event['next']}." if event.get("next") else ""
         yield f"Step {step} complete in {took}.{ready}"
     else:

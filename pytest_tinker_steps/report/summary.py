@@ -71,7 +71,7 @@ def _step(frozen: Frozen, controller: Controller, name: str, width: int) -> list
     verdict = tale.verdict or ("interrupted" if tale.task_id else "not run")
     mark = MARKS.get(verdict, "-" if verdict in ("blocked", "not verified") else "✗" if tale.task_id else "-")
     parts = [f"{mark} {frozen.by_id[name].node_name:<{width}}"]
-    if not tale.reason.startswith(verdict):
+    if tale.task_id or not tale.reason.startswith(verdict):
         parts.append(f"{verdict:<8}")
     if tale.task_id:
         parts += [f"{duration(tale.seconds):>6}", tale.task_id, f".steps/logs/{tale.task_id}/"]

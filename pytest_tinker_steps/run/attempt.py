@@ -104,7 +104,7 @@ class StepRun:
         # Redacted here, since events are shown as well as recorded.
         safe = redacted(more, self._around.redactor.text)
         who = {"step": self.step.id, "task_id": self.task_id}
-        self._emit({"event": event, "timestamp": now(), **who, **safe})
+        self._emit({"event": event, "status": "", "timestamp": now(), **who, **safe})
 
     # -- attempts
 
@@ -178,6 +178,9 @@ class StepRun:
             (f"output of step_{up.step}: {path}", path) for up in self._upstream for path in up.outputs
         ]
         direct = [(name, artefacts.missing(path, self._around.folder)) for name, path in wanted]
+        script = self.main_definition.script
+        if script:
+            direct.append((f"script {script}", artefacts.missing(script, self.cwd)))
         self._check_phase("pre_flight", self.definition.pre_flight, direct, "pre")
 
     def test_first(self, call_python: Callable[[Mapping[str, str]], None] | None = None) -> None:

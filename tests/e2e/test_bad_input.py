@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,7 +38,9 @@ def nothing_happened(project: Project) -> bool:
 # -- the list
 
 
-@pytest.mark.parametrize("args", [["--steps", "all"], ["--steps-verify"], ["--steps-plan"]], ids=lambda a: a[0])
+@pytest.mark.parametrize(
+    "args", [["--steps", "all"], ["--steps-verify"], ["--steps-plan"]], ids=lambda a: a[0]
+)
 def test_a_missing_list(project: Project, args: list[str]) -> None:
     assert error(project.run(*args)) == [
         f"--steps: there is no task list at {project.path} (looked for SPEC.md and tasks.md); "
@@ -96,7 +101,7 @@ def test_an_unterminated_fence_is_a_warning_that_is_always_shown(project: Projec
     assert result.ret == 0
     shown = [line for line in result.stdout.lines if "SPEC.md:4" in line]
     assert [line.removeprefix("steps: ").removeprefix("! ") for line in shown] == [
-        "SPEC.md:4: code fence is not closed; boxes after it are ignored: close it"
+        "SPEC.md:4: code fence is never closed and hides 1 box; put ``` on a line of its own"
     ]
 
 
@@ -165,13 +170,15 @@ def test_a_step_without_a_definition_is_told_what_to_write_and_where(project: Pr
             [
                 f"{AT}:4: 'timeout' must be a duration, not the text 'soon'; "
                 "write seconds, or text like 90s, 5m or 2h",
-                "outputs",
+                f"{AT}:7: 'outputs' must be a list, not a mapping; start each entry with '- '",
             ],
             id="wrong types",
         ),
         pytest.param(
             "step_1: {main: 'true'}\nstep_2:\n  main: 'true'\n  needs: [7]\n",
-            [f"{AT}:2: step_2 needs step 7, which is not in SPEC.md; take it out, or add the step to the list"],
+            [
+                f"{AT}:2: step_2 needs step 7, which is not in SPEC.md; take it out, or add the step to the list"
+            ],
             id="unknown step",
         ),
         pytest.param(
@@ -203,7 +210,7 @@ def test_a_step_without_a_definition_is_told_what_to_write_and_where(project: Pr
                 "write seconds, or text like 90s, 5m or 2h",
                 f"{AT}:5: 'timeout' must be a finite duration, not inf; "
                 "write seconds, or text like 90s, 5m or 2h",
-                "timeout",
+                f"{AT}:7: 'timeout' must be at most 30 days, not 3456000 seconds; everything has an end here",
             ],
             id="silly timeouts",
         ),
@@ -215,3 +222,258 @@ def test_definitions_that_do_not_hold(project: Project, definitions: str, messag
     assert error(project.run("--steps", "1")) == messages
     assert error(project.run("--steps", "1", "--steps-plan")) == messages
     assert nothing_happened(project)
+
+
+# -- files that may not be read or written
+
+
+def permitted(project: Project, *args: str) -> list[str]:
+    """What pytest says to a user for whom permission bits hold, which they do not for root."""
+    without = None
+    if os.geteuid() == 0:
+        if not sys.platform.startswith("linux"):
+            pytest.skip("root, and no way to give up root's permissions on this system")
+        without = _give_up_root_permissions
+    try:
+        process = project.start("-p", "no:randomly", *args, preexec_fn=without)
+    except subprocess.SubprocessError as error:
+        pytest.skip(f"root, and its permissions cannot be given up here: {error}")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == pytest.ExitCode.USAGE_ERROR, output
+    return [line.removeprefix("ERROR: ") for line in output.splitlines() if line]
+
+
+def _give_up_root_permissions() -> None:
+    """Drop the capabilities that make root pass over permission bits, for good and for all children."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    drop_from_bounding_set = 24
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        if libc.prctl(drop_from_bounding_set, capability, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl(PR_CAPBSET_DROP)")
+
+
+@pytest.fixture
+def two(project: Project) -> Iterator[Project]:
+    project.write("SPEC.md", TWO)
+    project.define(BOTH)
+    yield project
+    for path in (project.path, *project.path.rglob("*")):
+        path.chmod(0o755)  # else the folder cannot be removed
+
+
+def test_a_list_that_may_not_be_read(two: Project) -> None:
+    (two.path / "SPEC.md").chmod(0)
+    assert permitted(two, "--steps", "all") == ["SPEC.md: the task list cannot be read: Permission denied"]
+    assert nothing_happened(two)
+
+
+def test_a_list_that_may_not_be_written_is_said_before_anything_is_spent(two: Project) -> None:
+    (two.path / "SPEC.md").chmod(0o444)
+    assert permitted(two, "--steps", "all") == [
+        f"SPEC.md cannot be ticked ({two.path}/SPEC.md: Permission denied); nothing was started: "
+        "make the list and its folder writable"
+    ]
+    assert nothing_happened(two)
+
+
+def test_a_folder_that_may_not_be_written_is_said_before_anything_is_spent(two: Project) -> None:
+    two.path.chmod(0o555)
+    [line] = permitted(two, "-p", "no:cacheprovider", "--steps", "all")
+    assert re.fullmatch(
+        re.escape(f"SPEC.md cannot be ticked ({two.path}/")
+        + r"[\w.]+"
+        + re.escape(": Permission denied); nothing was started: make the list and its folder writable"),
+        line,
+    )
+    assert nothing_happened(two)
+
+
+def test_definitions_that_may_not_be_read(two: Project) -> None:
+    (two.path / DEFINITIONS).chmod(0)
+    assert permitted(two, "--steps", "all") == [f"{AT}: the definitions cannot be read: Permission denied"]
+
+
+def test_a_journal_that_may_not_be_read(two: Project) -> None:
+    two.write(".task_execution.log", "").chmod(0)
+    assert permitted(two, "--steps", "all") == [
+        ".task_execution.log: the journal cannot be read: Permission denied; make it readable and writable"
+    ]
+
+
+def test_a_journal_that_may_not_be_written(two: Project) -> None:
+    two.write(".task_execution.log", "").chmod(0o444)
+    assert permitted(two, "--steps", "all") == [
+        f"{two.path}/.task_execution.log: the journal cannot be opened: Permission denied; nothing was started"
+    ]
+    assert not (two.path / "ran").exists()
+
+
+def test_a_state_folder_that_may_not_be_written(two: Project) -> None:
+    (two.path / ".steps").mkdir()
+    (two.path / ".steps").chmod(0o555)
+    assert permitted(two, "--steps", "all") == [
+        f"{two.path}/.steps/lock: Permission denied; nothing was started: "
+        "the runs of this list need this folder, and it must be writable"
+    ]
+
+
+# -- a list that changes while a step runs
+
+
+def edited_while_running(project: Project, edit: str) -> pytest.RunResult:
+    """Run two steps, of which the first changes the list."""
+    project.write("SPEC.md", TWO)
+    project.write(
+        "edit.py", f"from pathlib import Path\n\nspec = Path('SPEC.md')\ntext = spec.read_text()\n{edit}\n"
+    )
+    project.define("step_1: {main: python edit.py}\nstep_2: {main: 'true'}\n")
+    return project.run("--steps", "all")
+
+
+def passed(project: Project) -> list[str]:
+    return [record["step"] for record in project.events("attempt_finished") if record["status"] == "passed"]
+
+
+def test_somebody_elses_edit_of_another_line_is_kept(project: Project) -> None:
+    result = edited_while_running(project, "spec.write_text('# New\\n\\n' + text + '\\nA note\\n')")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["[[]SPEC[]] ✓ SPEC.md:3 ticked", "[[]SPEC[]] ✓ SPEC.md:4 ticked"])
+    assert project.ticked == ["1", "2"]
+    assert re.sub(r" ✓ \[.*", "", project.spec).replace("[x]", "[ ]") == f"# New\n\n{TWO}\nA note\n"
+
+
+CHANGED = (
+    "SPEC.md:1: box 1 changed its text from '**STEP 1**: One' to '**STEP 1**: Eins'; the box is left as it is"
+)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message", "then"),
+    [
+        ("spec.write_text(text.replace('One', 'Eins'))", CHANGED, ["2"]),
+        (
+            "spec.write_text(text.split('\\n', 1)[1])",
+            "SPEC.md:1: box 1 vanished; put it back",
+            ["2"],
+        ),
+        (
+            "spec.write_text(text + text.splitlines()[0] + '\\n')",
+            "SPEC.md:1 and SPEC.md:3: id 1 of box 1 is no longer unique; give each box its own id",
+            ["2"],
+        ),
+        ("spec.unlink()", "SPEC.md: cannot be written: No such file or directory", []),
+        (
+            "spec.unlink(); spec.write_text('# Another plan\\n')",
+            "SPEC.md:1: box 1 vanished; put it back",
+            [],
+        ),
+    ],
+    ids=["text changed", "line deleted", "id repeated", "file deleted", "file replaced"],
+)
+def test_a_box_that_cannot_be_found_again_is_not_ticked_but_once_it_is_back(
+    project: Project, edit: str, message: str, then: list[str]
+) -> None:
+    result = edited_while_running(project, edit)
+    shown = [line for line in result.stdout.lines if message in line]
+    assert shown == [f"[SPEC] ✗ not ticked: {message}", f"! step_1: {message}"]
+    assert passed(project) == ["1", "2"], "the work was done, and the record says so"
+    if (project.path / "SPEC.md").exists():
+        assert project.ticked == then
+
+    project.write("SPEC.md", TWO if not then else TWO.replace("- [ ] **STEP 2", "- [x] **STEP 2"))
+    result = project.run("--steps", "continue")
+    assert result.ret == 0
+    task_id = project.events("attempt_finished", "1")[0]["task_id"]
+    assert f"step_1 passed before ({task_id}) and is ticked now: SPEC.md:1" in result.stdout.lines
+    assert project.ticked == ["1", "2"]
+    assert passed(project) == ["1", "2"], "nothing ran again"
+
+
+@pytest.mark.xfail(reason="the journal does not keep the text of the box that passed", strict=True)
+def test_a_box_whose_text_is_still_another_one_is_not_ticked_by_the_next_start(project: Project) -> None:
+    edited_while_running(project, "spec.write_text(text.replace('One', 'Eins'))")
+    project.run("--steps", "continue")
+    assert project.ticked == ["2"]
+
+
+# -- a disk that is full
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB of its own."""
+    if os.geteuid() != 0 or shutil.which("mount") is None or not sys.platform.startswith("linux"):
+        pytest.skip("a small file system can only be mounted by root, on Linux")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def stopped_unrecorded(output: str, returncode: int, why: str, spec: str) -> None:
+    """The run says that it cannot record, stops, and leaves every box as it is."""
+    assert returncode == pytest.ExitCode.TESTS_FAILED, output
+    lines = output.splitlines()
+    assert any(line.startswith(f"✗ {why}; what is not recorded is not ticked") for line in lines), output
+    assert any(why in line and line.startswith("!!!") for line in lines), output
+    assert "Traceback" not in output
+    assert "INTERNALERROR" not in output
+    assert "- [x]" not in spec
+
+
+FILLS = "step_1: {main: 'cat /dev/zero > filler; true'}\nstep_2: {main: 'true'}\n"
+
+
+def test_a_full_disk_stops_the_run_and_nothing_is_ticked_unrecorded(
+    project: Project, small_disk: Path
+) -> None:
+    (small_disk / "SPEC.md").write_text(TWO)
+    (small_disk / "step_definitions.yaml").write_text(FILLS)
+    process = project.start(
+        "-p", "no:cacheprovider", "-p", "no:randomly", "--steps", "all", str(small_disk / "SPEC.md")
+    )
+    output, _ = process.communicate(timeout=30)
+    why = f"{small_disk}/.task_execution.log: the journal cannot be written: "
+    assert "No space left on device" in output or "the disk is full" in output
+    reason = next(word for word in ("No space left on device", "the disk is full") if word in output)
+    stopped_unrecorded(output, process.returncode, why + reason, (small_disk / "SPEC.md").read_text())
+    (small_disk / "filler").unlink()
+    assert all(
+        record["status"] != "passed"
+        for line in (small_disk / ".task_execution.log").read_text().splitlines()
+        if line.startswith("{")
+        and line.endswith("}")
+        and (record := json.loads(line))["event"] == "attempt_finished"
+    )
+
+
+def test_a_limit_on_file_sizes_stops_the_run_as_well(project: Project) -> None:
+    project.write("SPEC.md", TWO)
+    project.define(BOTH)
+    log = project.write(".task_execution.log", "-" * 60_000 + "\n")
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (61_500, 61_500))
+
+    process = project.start("-p", "no:cacheprovider", "-p", "no:randomly", "--steps", "all", preexec_fn=limit)
+    output, _ = process.communicate(timeout=30)
+    reason = "the disk is full" if "the disk is full" in output else os.strerror(errno.EFBIG)
+    why = f"{log}: the journal cannot be written: {reason}"
+    stopped_unrecorded(output, process.returncode, why, project.spec)
+
+
+def test_a_journal_that_cannot_be_written_at_all_starts_nothing(project: Project) -> None:
+    project.write("SPEC.md", TWO)
+    project.define(BOTH)
+    (project.path / ".task_execution.log").symlink_to("/dev/full")
+    assert error(project.run("--steps", "all")) == [
+        f"{project.path}/.task_execution.log: the journal cannot be written: No space left on device; "
+        "nothing was started"
+    ]
+    assert not (project.path / "ran").exists()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from .conftest import Project
 
 
@@ -313,6 +315,44 @@ def test_on_failure_warn_leaves_the_box_and_the_exit_code_alone_unless_strict(pr
     assert project.ticked == ["2"]
     assert project.verdicts()["1"] == "warned"
     assert project.run("--steps", "1", "--steps-strict").ret == 1
+
+
+def test_in_ci_warnings_count_as_failures_unless_told_otherwise(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    project.steps("Work").define("step_1: {main: 'false', on_failure: warn}\n")
+    assert project.run("--steps", "1").ret == 1
+    assert project.run("--steps", "1", "--no-steps-strict").ret == 0
+
+
+def test_a_script_that_is_not_there_is_an_error_at_setup(project: Project) -> None:
+    project.steps("Work").define("step_1: {main: {script: 01_work.py, agent: somebody}}\n")
+    result = project.run("--steps", "1")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["pre-flight failed: script 01_work.py: 01_work.py does not exist"])
+
+
+def test_a_conftest_sees_every_event_through_the_hook(project: Project) -> None:
+    project.write(
+        "conftest.py",
+        """
+def pytest_steps_event(config, event):
+    print("SEEN", event["event"], event["step"], event["status"])
+    assert event["event"] != "ticked", "a hook that fails"
+""",
+    )
+    project.commands("true")
+    result = project.run("--steps", "1", "-s")
+    result.stdout.fnmatch_lines(
+        [
+            "SEEN attempt_started 1 running",
+            "SEEN phase 1 passed",
+            "SEEN ticked 1 passed",
+            "! pytest_steps_event raised AssertionError: a hook that fails*",
+            "SEEN attempt_finished 1 *",
+        ]
+    )
 
 
 def test_one_line_per_step_when_quiet_and_dots_when_quieter(project: Project) -> None:

@@ -22,6 +22,7 @@ from .failure import PhaseFailed, checks_failed, process_failed
 from .mains import command
 from .mains.python import call, load
 from .process import ATTEMPT, EVENTS
+from .runner import CheckRunner
 from .surroundings import Surroundings, layered
 from .telling import Telling
 
@@ -361,7 +362,7 @@ class StepRun:
         cause: RetryCause,
     ) -> tuple[CheckResult, ...]:
         around = self._around
-        runner = checks.CheckRunner(
+        runner = CheckRunner(
             cwd=around.cwd(self.definition.cwd),
             env=self.environ(),
             interpreter=around.interpreter,

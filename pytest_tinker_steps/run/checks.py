@@ -11,38 +11,16 @@ import queue
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal
 
-from ..plan.model import Check, Command
+from ..plan.model import Check
+from .runner import CheckRunner
 from .trying import Job, Tried, carry_out, start
 
-if TYPE_CHECKING:
-    from .process import Ended
-
 Status = Literal["passed", "failed", "warned", "cancelled", "not run"]
-
-
-class Runs(Protocol):
-    """What starts processes, from any thread.
-
-    When the wait is interrupted, by KeyboardInterrupt for example, the process is ended before the
-    exception goes on.
-    """
-
-    def run(
-        self,
-        command: Command,
-        *,
-        cwd: Path,
-        env: Mapping[str, str],
-        timeout: float,
-        log: Path | None,
-        on_output: Callable[[str], None] | None = None,
-        cancel: threading.Event | None = None,
-    ) -> Ended: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,36 +61,6 @@ def to_record(result: CheckResult) -> dict[str, Any]:
         "tail": result.tail,
         "attempts": result.attempts,
     }
-
-
-def from_record(record: Mapping[str, Any]) -> CheckResult:
-    """The result that ``to_record`` wrote; keys that are not a result's are ignored."""
-    given = {name: record[name] for name in CheckResult.__dataclass_fields__ if name in record}
-    if given.get("metric") is not None:
-        name, value = given["metric"]
-        given["metric"] = (name, value)
-    return CheckResult(**given)
-
-
-@dataclass(frozen=True, slots=True)
-class CheckRunner:
-    """What all checks of a phase share.
-
-    Attributes:
-        cwd, env: the step's; a check's own are laid over them.
-        interpreter: the Python of the main.
-        log_dir: folder of the output, ``<phase>-<check>.log`` each; None keeps none.
-        phase: ``pre_flight``, ``post_validation``, ...
-        redact: applied to what probes inside this process say.
-    """
-
-    cwd: Path
-    env: Mapping[str, str]
-    interpreter: str
-    runs: Runs
-    log_dir: Path | None = None
-    phase: str = "check"
-    redact: Callable[[str], str] = str
 
 
 def run_checks(

@@ -23,7 +23,7 @@ from .expectations import judge_process, judge_text, no_end, one_line, unwanted_
 from .probe_context import ProbeContext, ProbeFailed
 
 if TYPE_CHECKING:
-    from .checks import CheckRunner
+    from .runner import CheckRunner
 
 OUTPUT_KEPT = 1 << 20
 """Characters at the end of a command's output in which patterns are looked for."""

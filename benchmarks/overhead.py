@@ -416,13 +416,17 @@ def _ticks(folder: Path, spec: str, times: int) -> tuple[list[float], list[float
 
 def table(figures: Sequence[Figure]) -> str:
     """All figures as one Markdown table."""
-    rows = [("figure", "measured", "limit", "met", "peers, same run"), ("-", "-:", "-:", "-", "-")]
+    rows = [
+        ("figure", "median", "range", "limit", "met", "peers, same run"),
+        ("-", "-:", "-:", "-:", "-", "-"),
+    ]
     for figure in figures:
         digits = 2 if figure.unit in ("x", "s") else 1
         limit = "" if figure.limit is None else f"{figure.limit:g} {figure.unit}"
         peers = ", ".join(f"{name} {value}" for name, value in figure.peers.items())
-        measured = f"{figure.value:.{digits}f} {figure.unit}"
-        rows.append((figure.name, measured, limit, "yes" if figure.met else "NO", peers))
+        middle = f"{figure.value:.{digits}f} {figure.unit}"
+        spread = f"{min(figure.samples):.{digits}f} .. {max(figure.samples):.{digits}f}"
+        rows.append((figure.name, middle, spread, limit, "yes" if figure.met else "NO", peers))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:

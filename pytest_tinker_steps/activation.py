@@ -91,7 +91,7 @@ class Active:
             except OSError as error:
                 raise PlanError(
                     f"{error.filename or self.frozen.folder / STATE}: {error.strerror}; "
-                    "nothing was started: the runs of this list need this folder, and it must be writable"
+                    "nothing was started, since nothing could be recorded"
                 ) from None
             ticking.clear_leftovers(self.frozen.path)
             listfile = ticking.ListFile(self.frozen.path, self._list_bytes, self.frozen.plan.tasklist)
@@ -313,7 +313,7 @@ def _session(config: pytest.Config) -> tuple[Frozen, bytes, state.Records] | Non
             return None
     data, plan = load(config, target.path)
     folder = target.path.parent
-    records = _records(config, folder / JOURNAL)
+    records = state.fold(journal.read(folder / JOURNAL))
     wishes = Wishes(
         steps="all" if option.steps is None else option.steps,
         only=only,
@@ -472,16 +472,6 @@ def load(config: pytest.Config, path: Path) -> tuple[bytes, Plan]:
     except OSError as error:
         raise PlanError(f"{shown}: the task list cannot be read: {error.strerror}") from None
     return data, graph.build(tasklist.parse(data, shown), _definitions(config, path.parent))
-
-
-def _records(config: pytest.Config, path: Path) -> state.Records:
-    try:
-        return state.fold(journal.read(path))
-    except OSError as error:
-        shown = _nodeid(config, path)
-        raise PlanError(
-            f"{shown}: the journal cannot be read: {error.strerror}; make it readable and writable"
-        ) from None
 
 
 def _definitions(config: pytest.Config, folder: Path) -> Definitions:

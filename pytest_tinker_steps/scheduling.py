@@ -173,9 +173,12 @@ class StepScheduling:
         if step is not None:
             self._over.append(step.id)
 
-    def _fill(self) -> None:
+    def _release_behind(self) -> None:
         over, self._over = self._over, []
         self._release(self._frontier.complete(*over))
+
+    def _fill(self) -> None:
+        self._release_behind()
         for node, given in self._given.items():
             if given or node not in self._collections or node.shutting_down:
                 continue
@@ -220,6 +223,8 @@ class StepScheduling:
         return blocker(step, self._frozen, self._verdicts())
 
     def _give_up(self, why: str) -> None:
+        self._release_behind()
+        self._frontier = graph.Frontier(())
         for nodeid, step in list(self._steps.items()):
             del self._steps[nodeid]
             self._report(nodeid, step, f"not run: {why}")

@@ -282,20 +282,26 @@ def test_mistakes_in_the_page_of_definitions_are_reported_in_those_words() -> No
     assert list(caught.value.problems) == said.splitlines()
 
 
+NAMED_BY = {"emit": 0, "_emit": 0, "append": 0, "_event": 2}
+"""Functions that take the name of an event, and at which place."""
+
+
 def _events_in_the_code() -> set[str]:
-    """Names of events: what stands first in a call that emits or appends one, and the constants for it."""
-    found: set[str] = set()
+    """Names of events: in calls that emit or record one, in records that are written out, in constants."""
     package = ROOT / "pytest_tinker_steps"
-    calls = {"run": ("emit", "_emit"), "record": ("append",)}
-    for folder, names in calls.items():
-        for path in sorted((package / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-                    first = node.args[0]
-                    if node.func.attr in names and isinstance(first, ast.Constant):
-                        found.add(str(first.value))
-    constants = {state.STARTED, state.FINISHED, state.INTERRUPTED, state.TICKED, state.UNTICKED}
-    return found | constants | {"blocked", "not_started", "verify_started", "verify_finished"}
+    named: list[ast.expr] = []
+    for path in [*sorted((package / "run").rglob("*.py")), package / "record" / "controller.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                place = NAMED_BY.get(node.func.attr, len(node.args))
+                if node.func.attr != "append" or "journal" in ast.unparse(node.func):
+                    named += node.args[place : place + 1]
+            elif isinstance(node, ast.Dict):
+                keys = [ast.unparse(key) if key else "" for key in node.keys]
+                named += [value for key, value in zip(keys, node.values, strict=True) if key == "'event'"]
+    found = {state.STARTED, state.FINISHED, state.INTERRUPTED, state.TICKED, state.UNTICKED}
+    found |= {"blocked", "not_started", "verify_started", "verify_finished"}  # chosen by a condition
+    return found | {str(name.value) for name in named if isinstance(name, ast.Constant)}
 
 
 def test_the_table_of_events_has_every_event_and_no_other() -> None:
@@ -309,6 +315,15 @@ def test_the_examples_of_records_are_records() -> None:
     for name, _, example in rows:
         record: dict[str, Any] = json.loads("{" + example.strip("`").replace("\\|", "|") + "}")
         assert record, name
+
+
+def test_the_hook_of_the_example_hears_of_every_verdict(tmp_path: Path) -> None:
+    (example,) = (body for body in fences(page("how-it-works.md"), "python") if "pytest_steps_event" in body)
+    picture.write_quick_start(tmp_path)
+    (tmp_path / "conftest.py").write_text(example, encoding="utf-8")
+    ended = shell("pytest --steps 1,2", tmp_path, picture.plain_environment(), 60)
+    assert ended.returncode == 0, ended.stdout
+    assert (tmp_path / "verdicts.txt").read_text() == "1 passed\n2 passed\n"
 
 
 def test_the_events_file_example_reports_what_the_page_says(tmp_path: Path) -> None:

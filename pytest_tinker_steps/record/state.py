@@ -62,12 +62,11 @@ class Records:
     steps: dict[str, StepState] = field(default_factory=dict)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        name = record.get("step")
-        if not isinstance(name, str):
+        name, task_id = record.get("step"), record.get("task_id")
+        if not isinstance(name, str) or not isinstance(task_id, str) or not task_id:
             return
         old = self.steps.get(name, StepState())
         event = record.get("event")
-        task_id = str(record.get("task_id", ""))
         if event == STARTED:
             new = replace(
                 old,

@@ -126,6 +126,8 @@ def _tick(event: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _finished(event: Mapping[str, Any], journal: str) -> Iterator[str]:
+    if not event.get("final", True):
+        return  # its retry has said so
     step, status = event["step"], event["status"]
     took = duration(event["seconds"])
     for text in event.get("unverified", ()):

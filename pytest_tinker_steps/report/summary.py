@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..plan import graph
+from ..plan.selection import typed
 from ..record.controller import Controller
 from ..record.frozen import Frozen
 from .lines import MARKS, duration
@@ -55,15 +56,17 @@ def of(frozen: Frozen, controller: Controller) -> tuple[str, list[Line]]:
     if controller.broken:
         lines.append((f"✗ {controller.broken}; what is not recorded is not ticked", {"red": True}))
     lines += _next(frozen, controller)
-    ticked = sum(
-        standing.done or controller.verdicts.get(name) == "passed"
-        for name, standing in frozen.standing.items()
-    )
+    ticked = sum(_is_done(frozen, controller, name) for name in frozen.standing)
     if frozen.mode == "verify":
         held = sum(verdict == "passed" for verdict in controller.verdicts.values())
         checked = sum(verdict in ("passed", "failed") for verdict in controller.verdicts.values())
         return f"{frozen.plan.tasklist.path}: {held} of {checked} ticks hold", lines
     return f"{frozen.plan.tasklist.path}: {ticked} of {len(frozen.plan.steps)} steps done", lines
+
+
+def _is_done(frozen: Frozen, controller: Controller, name: str) -> bool:
+    tale = controller.tales.get(name)
+    return tale.verdict == "passed" if tale and tale.task_id else frozen.standing[name].done
 
 
 def _step(frozen: Frozen, controller: Controller, name: str, width: int) -> list[Line]:
@@ -92,15 +95,12 @@ def _next(frozen: Frozen, controller: Controller) -> list[Line]:
         failed = [n for n, verdict in controller.verdicts.items() if verdict == "failed"]
         if not failed:
             return []
-        names = graph.describe([step for step in frozen.plan.steps if step.id in failed])
-        return [(f"next: pytest --steps {names.replace(' ', '')} --steps-rerun", PLAIN)]
-    verdicts = controller.verdicts
+        steps = typed([step for step in frozen.plan.steps if step.id in failed], frozen.plan)
+        return [(f"next: pytest --steps {steps} --steps-rerun", PLAIN)]
     open_steps = [
         step
         for step in frozen.plan.steps
-        if verdicts.get(step.id) not in ("passed", "done")
-        and not frozen.standing[step.id].done
-        and not step.box.optional
+        if not _is_done(frozen, controller, step.id) and not step.box.optional
     ]
     if not open_steps:
         return [("all steps are done", {"green": True})]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -166,7 +167,8 @@ def test_a_step_without_a_definition_is_told_what_to_write_and_where(project: Pr
             id="unknown keys",
         ),
         pytest.param(
-            "step_1:\n  main:\n    command: 'true'\n    timeout: soon\nstep_2:\n  main: 'true'\n  outputs: {a: b}\n",
+            "step_1:\n  main:\n    command: 'true'\n    timeout: soon\n"
+            "step_2:\n  main: 'true'\n  outputs: {a: b}\n",
             [
                 f"{AT}:4: 'timeout' must be a duration, not the text 'soon'; "
                 "write seconds, or text like 90s, 5m or 2h",
@@ -177,7 +179,8 @@ def test_a_step_without_a_definition_is_told_what_to_write_and_where(project: Pr
         pytest.param(
             "step_1: {main: 'true'}\nstep_2:\n  main: 'true'\n  needs: [7]\n",
             [
-                f"{AT}:2: step_2 needs step 7, which is not in SPEC.md; take it out, or add the step to the list"
+                f"{AT}:2: step_2 needs step 7, which is not in SPEC.md; "
+                "take it out, or add the step to the list"
             ],
             id="unknown step",
         ),
@@ -296,14 +299,16 @@ def test_definitions_that_may_not_be_read(two: Project) -> None:
 def test_a_journal_that_may_not_be_read(two: Project) -> None:
     two.write(".task_execution.log", "").chmod(0)
     assert permitted(two, "--steps", "all") == [
-        ".task_execution.log: the journal cannot be read: Permission denied; make it readable and writable"
+        f"{two.path}/.task_execution.log: the journal cannot be read: Permission denied; "
+        "make it a file that is yours"
     ]
 
 
 def test_a_journal_that_may_not_be_written(two: Project) -> None:
     two.write(".task_execution.log", "").chmod(0o444)
     assert permitted(two, "--steps", "all") == [
-        f"{two.path}/.task_execution.log: the journal cannot be opened: Permission denied; nothing was started"
+        f"{two.path}/.task_execution.log: the journal cannot be opened: Permission denied; "
+        "nothing was started"
     ]
     assert not (two.path / "ran").exists()
 
@@ -312,8 +317,7 @@ def test_a_state_folder_that_may_not_be_written(two: Project) -> None:
     (two.path / ".steps").mkdir()
     (two.path / ".steps").chmod(0o555)
     assert permitted(two, "--steps", "all") == [
-        f"{two.path}/.steps/lock: Permission denied; nothing was started: "
-        "the runs of this list need this folder, and it must be writable"
+        f"SPEC.md: {two.path}/.steps/lock: Permission denied; it has to be yours to write"
     ]
 
 
@@ -375,7 +379,8 @@ def test_a_box_that_cannot_be_found_again_is_not_ticked_but_once_it_is_back(
 ) -> None:
     result = edited_while_running(project, edit)
     shown = [line for line in result.stdout.lines if message in line]
-    assert shown == [f"[SPEC] ✗ not ticked: {message}", f"! step_1: {message}"]
+    assert shown[0] == f"[SPEC] ✗ not ticked: {message}"
+    assert f"! step_1: {message}" in shown
     assert passed(project) == ["1", "2"], "the work was done, and the record says so"
     if (project.path / "SPEC.md").exists():
         assert project.ticked == then
@@ -415,65 +420,71 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def stopped_unrecorded(output: str, returncode: int, why: str, spec: str) -> None:
-    """The run says that it cannot record, stops, and leaves every box as it is."""
-    assert returncode == pytest.ExitCode.TESTS_FAILED, output
-    lines = output.splitlines()
-    assert any(line.startswith(f"✗ {why}; what is not recorded is not ticked") for line in lines), output
-    assert any(why in line and line.startswith("!!!") for line in lines), output
-    assert "Traceback" not in output
-    assert "INTERNALERROR" not in output
-    assert "- [x]" not in spec
+def many(folder: Path, first: str) -> None:
+    """Twelve steps; each leaves about a kilobyte in the journal."""
+    (folder / "SPEC.md").write_text("".join(f"- [ ] **STEP {number}**: Work\n" for number in range(1, 13)))
+    commands = [first] + ["true"] * 11
+    (folder / "step_definitions.yaml").write_text(
+        "".join(f"step_{number}: {{main: '{command}'}}\n" for number, command in enumerate(commands, start=1))
+    )
 
 
-FILLS = "step_1: {main: 'cat /dev/zero > filler; true'}\nstep_2: {main: 'true'}\n"
+def stopped(process: subprocess.Popen[str], folder: Path) -> None:
+    """The run says that it cannot record, and stops; only what is recorded is ticked."""
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == pytest.ExitCode.TESTS_FAILED, output
+    why = re.escape(f"{folder}/.task_execution.log: the journal cannot be written: ")
+    why += "(No space left on device|the disk is full|File too large)"
+    assert re.search(f"^✗ {why}; what is not recorded is not ticked$", output, re.M), output
+    assert re.search(f"^!+ {why} !+$", output, re.M), output
+    assert not re.search("Traceback|INTERNALERROR", output), output
+    recorded = []
+    for line in (folder / ".task_execution.log").read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if (record["event"], record["status"]) == ("attempt_finished", "passed"):
+                recorded.append(record["step"])
+    ticked = re.findall(r"- \[x\] \*\*STEP (\d+)", (folder / "SPEC.md").read_text())
+    assert set(ticked) <= set(recorded)
+    assert len(recorded) < 12
+    assert len(re.findall(r"^\[STEP \d+: ", output, re.M)) <= len(recorded) + 1, "it stopped at once"
 
 
 def test_a_full_disk_stops_the_run_and_nothing_is_ticked_unrecorded(
     project: Project, small_disk: Path
 ) -> None:
-    (small_disk / "SPEC.md").write_text(TWO)
-    (small_disk / "step_definitions.yaml").write_text(FILLS)
-    process = project.start(
-        "-p", "no:cacheprovider", "-p", "no:randomly", "--steps", "all", str(small_disk / "SPEC.md")
+    many(small_disk, "cat /dev/zero > filler; true")
+    stopped(
+        project.start("-p", "no:cacheprovider", "--steps", "all", str(small_disk / "SPEC.md")), small_disk
     )
-    output, _ = process.communicate(timeout=30)
-    why = f"{small_disk}/.task_execution.log: the journal cannot be written: "
-    assert "No space left on device" in output or "the disk is full" in output
-    reason = next(word for word in ("No space left on device", "the disk is full") if word in output)
-    stopped_unrecorded(output, process.returncode, why + reason, (small_disk / "SPEC.md").read_text())
+    assert "- [x]" not in (small_disk / "SPEC.md").read_text(), "there was no room for a tick either"
     (small_disk / "filler").unlink()
-    assert all(
-        record["status"] != "passed"
-        for line in (small_disk / ".task_execution.log").read_text().splitlines()
-        if line.startswith("{")
-        and line.endswith("}")
-        and (record := json.loads(line))["event"] == "attempt_finished"
-    )
+    again = project.run("-p", "no:cacheprovider", "--steps", "all", str(small_disk / "SPEC.md"))
+    assert again.ret == 0
+    assert (small_disk / "SPEC.md").read_text().count("- [x]") == 12
+
+
+def _limit_files() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64_000, 64_000))
 
 
 def test_a_limit_on_file_sizes_stops_the_run_as_well(project: Project) -> None:
-    project.write("SPEC.md", TWO)
-    project.define(BOTH)
-    log = project.write(".task_execution.log", "-" * 60_000 + "\n")
+    many(project.path, "true")
+    project.write(".task_execution.log", "-" * 60_000 + "\n")
+    args = ("-p", "no:cacheprovider", "--steps", "all")
+    stopped(project.start(*args, preexec_fn=_limit_files), project.path)
+    assert project.ticked, "up to there it ran"
+    assert project.run(*args).ret == 0
+    assert len(project.ticked) == 12
 
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (61_500, 61_500))
 
-    process = project.start("-p", "no:cacheprovider", "-p", "no:randomly", "--steps", "all", preexec_fn=limit)
+def test_a_journal_that_cannot_be_written_at_all_starts_nothing(two: Project) -> None:
+    log = two.write(".task_execution.log", "-" * 64_000)
+    process = two.start("-p", "no:cacheprovider", "--steps", "all", preexec_fn=_limit_files)
     output, _ = process.communicate(timeout=30)
-    reason = "the disk is full" if "the disk is full" in output else os.strerror(errno.EFBIG)
-    why = f"{log}: the journal cannot be written: {reason}"
-    stopped_unrecorded(output, process.returncode, why, project.spec)
-
-
-def test_a_journal_that_cannot_be_written_at_all_starts_nothing(project: Project) -> None:
-    project.write("SPEC.md", TWO)
-    project.define(BOTH)
-    (project.path / ".task_execution.log").symlink_to("/dev/full")
-    assert error(project.run("--steps", "all")) == [
-        f"{project.path}/.task_execution.log: the journal cannot be written: No space left on device; "
-        "nothing was started"
-    ]
-    assert not (project.path / "ran").exists()
+    assert output.strip() == (
+        f"ERROR: {log}: the journal cannot be written: {os.strerror(errno.EFBIG)}; nothing was started"
+    )
+    assert process.returncode == pytest.ExitCode.USAGE_ERROR
+    assert not (two.path / "ran").exists()

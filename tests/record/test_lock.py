@@ -149,8 +149,9 @@ def test_the_lock_waits_for_what_a_dead_run_is_still_ending(
 ) -> None:
     monkeypatch.setattr(lock, "GRACE", 10)
     others.kill(others.start(ACQUIRE, child=True))
-    subprocess.Popen(["/bin/sh", "-c", f"sleep 0.2; kill -9 {others.children[0]}"]).wait()
+    ending = subprocess.Popen(["/bin/sh", "-c", f"sleep 0.2; kill -9 {others.children[0]}"])
     acquire(folder).release()
+    ending.wait()
 
 
 def test_a_worker_that_outlives_its_controller_holds_on(folder: Path, others: Others) -> None:
@@ -208,9 +209,7 @@ def test_garbage_in_a_held_lock_file_is_not_taken_for_a_live_run(
     assert "an earlier run still has live processes" in refused(folder)
 
 
-def test_a_command_line_of_any_length_leaves_the_file_readable(
-    folder: Path, others: Others
-) -> None:
+def test_a_command_line_of_any_length_leaves_the_file_readable(folder: Path, others: Others) -> None:
     held = lock.acquire(folder, "SPEC.md", "pytest " + "-k \udce9 " * 20_000)
     assert "another run holds this list: pid" in refused(folder)
     held.release()

@@ -1,26 +1,17 @@
-"""Steps as pytest items, and the pytest options that name them."""
+"""Steps as pytest items."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from .active import Active
 from .fixtures import step_body
+from .keywords import ITEM
 from .plan.model import Step
-from .record.frozen import Frozen
 from .run.mains.python import call
-
-if TYPE_CHECKING:
-    from .activation import Active
-
-WORD = re.compile(r"[\w:+\-.\[\]\\/]+")
-"""What pytest's ``-k`` takes for one word."""
-
-ITEM = "::step::"
-"""Keyword of every step, so that an ordinary test is told from a step in an expression."""
 
 
 class StepFile(pytest.Module):
@@ -92,39 +83,6 @@ class StepItem(pytest.Function):
         if isinstance(excinfo.value, pytest.fail.Exception) and not excinfo.value.pytrace:
             return str(excinfo.value)
         return super().repr_failure(excinfo)
-
-
-def named_in(expression: str) -> list[str]:
-    """Ids of the ``step_<id>`` words of a ``-k`` expression."""
-    words = (match[0] for match in WORD.finditer(expression))
-    return [word[len("step_") :] for word in words if re.match(r"step_.", word, re.IGNORECASE)]
-
-
-def exact_keywords(expression: str) -> str:
-    """A ``-k`` expression in which ``step_1`` means that one step, and what it meant for other tests."""
-
-    def exact(match: re.Match[str]) -> str:
-        word = match[0]
-        if not re.match(r"step_.", word, re.IGNORECASE):
-            return word
-        return f"({ITEM}{word[len('step_') :].lower()}:: or (not {ITEM} and {word}))"
-
-    return WORD.sub(exact, expression)
-
-
-def exact_deselect(prefixes: Iterable[str], frozen: Frozen) -> tuple[list[str], set[str]]:
-    """``--deselect`` goes by prefix, so ``SPEC.md::step_1`` would take 10 to 19 along.
-
-    Returns:
-        the prefixes that are none of ours, and the node ids of the steps that are meant.
-    """
-    others, steps = [], set()
-    for prefix in prefixes:
-        if frozen.step_of(prefix):
-            steps.add(prefix)
-        else:
-            others.append(prefix)
-    return others, steps
 
 
 def in_list_order(items: list[pytest.Item]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .active import ACTIVE, Active
 from .record.journal import JournalError
 from .run.attempt import StepRun
 from .run.failure import PhaseFailed
@@ -17,10 +18,6 @@ from .run.mains.python import parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from .activation import Active
-
-ACTIVE = pytest.StashKey["Active"]()
 
 
 class StepHandle:

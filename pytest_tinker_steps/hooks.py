@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from . import collect, scheduling
-from .activation import Active, distributed
+from . import collect, keywords, scheduling
+from .active import Active, distributed
 from .collect import StepFile, StepItem
 from .plan.model import PlanError, Step
 from .record.controller import OK
@@ -115,7 +115,7 @@ class Hooks:
         option = config.option
         keyword, deselect = option.keyword, option.deselect
         self._deselect(config, items)
-        option.keyword = collect.exact_keywords(keyword) if keyword else keyword
+        option.keyword = keywords.exact_keywords(keyword) if keyword else keyword
         try:
             return (yield)
         except pytest.UsageError as error:
@@ -126,7 +126,7 @@ class Hooks:
     def _deselect(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         if not config.option.deselect:
             return
-        config.option.deselect, steps = collect.exact_deselect(config.option.deselect, self.frozen)
+        config.option.deselect, steps = keywords.exact_deselect(config.option.deselect, self.frozen)
         gone = [item for item in items if item.nodeid in steps]
         if gone:
             items[:] = [item for item in items if item.nodeid not in steps]

@@ -16,8 +16,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "pytest_tinker_steps"
 
-TOP = ("activation", "collect", "console", "fixtures", "hooks", "hookspecs", "planview", "scheduling")
-"""Modules of one floor: together they are pytest's side of the house."""
+TOP = tuple(
+    sorted(path.stem for path in (ROOT / PACKAGE).glob("*.py") if path.stem not in ("__init__", "plugin"))
+)
+"""The modules beside ``plugin.py`` are one floor: together they are pytest's side of the house."""
 
 FLOORS: tuple[tuple[str, ...], ...] = (("plan",), ("record",), ("run",), ("report",), TOP, ("plugin",))
 """From the ground up. A module imports from its own floor and from those below."""

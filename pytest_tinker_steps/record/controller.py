@@ -244,6 +244,7 @@ class Controller:
             seconds=tale.seconds,
             message=tale.reason,
             note=note,
+            text=step.box.text,
             unverified=tale.unverified,
             metrics=tale.metrics,
             identity=list(self.frozen.identities.get(step.id, ())),

@@ -39,6 +39,7 @@ class Frozen:
     folder: of the list.
     nodeid: of the list in this session.
     journal_name: as people type it.
+    command: what to type for a session on this list, without its options.
     dry: nothing is run, recorded or ticked (``--collect-only``, ``--setup-plan``, ``--setup-only``).
     live: whether main's output is shown as it comes.
     strict: whether warned steps count as failures.
@@ -60,6 +61,7 @@ class Frozen:
     path: Path
     nodeid: str
     journal_name: str
+    command: str = "pytest"
     checks_parallel: int = 3
     secrets: tuple[str, ...] = ()
     dry: bool = False

@@ -123,6 +123,8 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         PlanError: it is there and cannot be read.
     """
     try:
+        if not path.is_file() and path.exists():
+            raise PlanError(f"{path}: the journal is no regular file; make it one, or move it away")
         stream = path.open("rb")
     except FileNotFoundError:
         return

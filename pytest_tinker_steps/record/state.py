@@ -30,6 +30,7 @@ class StepState:
             system's clock: outputs written since then count. 0 when there is none.
         seconds: how long the last passed attempt took.
         note: of the last passed attempt.
+        text: of the box that this attempt was about.
     """
 
     verdict: str = ""
@@ -40,6 +41,7 @@ class StepState:
     first_open_ns: int = 0
     seconds: float = 0.0
     note: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Records:
                     first_open_ns=0,
                     seconds=float(seconds) if isinstance(seconds, (int, float)) else 0.0,
                     note=str(record.get("note", "")),
+                    text=str(record.get("text", "")),
                 )
         elif event == TICKED and task_id == old.task_id:
             new = replace(old, ticked=True)
@@ -117,10 +120,12 @@ def done(box: Box, state: StepState, identity: tuple[str, ...]) -> Done:
         return Done(False, f"done on {there}, not on {here}")
     if box.done:
         if not state.verdict:
-            return Done(True, "done (no record here)")
+            return Done(True, "done, no record here")
         if state.verdict == "passed":
             return Done(True, f"done {state.finished[:10]} {by}")
         return Done(False, f"ticked, but {state.task_id} {_ended(state.verdict)}")
+    if state.verdict == "passed" and not state.ticked and state.text != box.text:
+        return Done(False, f"not done: its text has changed since {state.task_id} passed")
     if state.verdict == "passed" and not state.ticked:
         return Done(True, f"done {state.finished[:10]} {by}", reconcile=True)
     if state.verdict == "passed":

@@ -96,7 +96,7 @@ def _next(frozen: Frozen, controller: Controller) -> list[Line]:
         if not failed:
             return []
         steps = typed([step for step in frozen.plan.steps if step.id in failed], frozen.plan)
-        return [(f"next: pytest --steps {steps} --steps-rerun", PLAIN)]
+        return [(f"next: {frozen.command} --steps {steps} --steps-rerun", PLAIN)]
     open_steps = [
         step
         for step in frozen.plan.steps
@@ -104,4 +104,4 @@ def _next(frozen: Frozen, controller: Controller) -> list[Line]:
     ]
     if not open_steps:
         return [("all steps are done", {"green": True})]
-    return [("next: pytest --steps continue", PLAIN)]
+    return [(f"next: {frozen.command} --steps continue", PLAIN)]

@@ -83,7 +83,7 @@ def test_a_tick_without_a_record_is_done_and_says_so(project: Project) -> None:
     project.write("SPEC.md", project.spec.replace("[ ]", "[x]"))
     result = project.run("--steps", "all", "-rs")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*done (no record here)"])
+    result.stdout.fnmatch_lines(["*done, no record here"])
     assert not (project.path / "ran").exists()
 
 

@@ -71,5 +71,6 @@ def a_session(
         "path": folder / "SPEC.md",
         "nodeid": "SPEC.md",
         "journal_name": ".task_execution.log",
+        "command": "pytest",
     }
     return Frozen(**{**values, **more})

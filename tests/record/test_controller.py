@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -432,7 +433,8 @@ def test_a_session_is_recorded_with_what_was_asked_for_and_assumed() -> None:
 
 
 def a_pass() -> Records:
-    passed = StepState("passed", "task_1_aaaaaaaa", "2026-11-20T23:42:00.123Z", note="5000 examples")
+    passed = StepState("passed", "task_1_aaaaaaaa", "2026-11-20T23:42:00.123Z")
+    passed = replace(passed, note="5000 examples", text="**STEP 1**: Work 1")
     return Records({"1": passed})
 
 

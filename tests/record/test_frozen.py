@@ -20,7 +20,7 @@ def records(**states: StepState) -> Records:
     return Records({name.removeprefix("s"): state for name, state in states.items()})
 
 
-PASS = StepState("passed", "task_2_aaaaaaaa", "2026-11-20T23:42:00.000Z", ticked=False)
+PASS = StepState("passed", "task_2_aaaaaaaa", "2026-11-20T23:42:00.000Z", text="**STEP 2**: Second")
 
 
 # -- skips
@@ -29,7 +29,7 @@ PASS = StepState("passed", "task_2_aaaaaaaa", "2026-11-20T23:42:00.000Z", ticked
 def test_what_is_done_does_not_run_again() -> None:
     made = decide(THREE)
     assert made.selection.ids == ("1", "2", "3")
-    assert made.skips == {"1": "done (no record here)"}
+    assert made.skips == {"1": "done, no record here"}
     assert made.refusals == {}
 
 

@@ -205,8 +205,18 @@ def test_a_missing_journal_has_no_records(path: Path) -> None:
 
 
 def test_a_journal_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="the journal cannot be read: Is a directory; make it"):
+    with pytest.raises(PlanError, match="the journal is no regular file; make it one"):
         list(read(tmp_path))
+
+
+def test_a_journal_of_another_user_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, mode: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self), mode)
+
+    path.touch()
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PlanError, match="the journal cannot be read: Permission denied; make it"):
+        list(read(path))
 
 
 def test_lines_that_are_no_records_are_passed_over(opened: Open, path: Path) -> None:

@@ -110,11 +110,14 @@ def test_what_was_released_can_be_taken_again(folder: Path) -> None:
         held.release()
 
 
-def test_whoever_comes_second_is_told_who_was_first_and_at_once(folder: Path, others: Others) -> None:
+def test_whoever_comes_second_is_told_who_was_first_and_at_once(
+    folder: Path, others: Others, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "GRACE", 30)
     first = others.start(ACQUIRE)
     began = time.monotonic()
     problem = refused(folder)
-    assert time.monotonic() - began < 0.25, "a live run is not waited for"
+    assert time.monotonic() - began < 10, "a live run is not waited for"
     assert problem.startswith(f"SPEC.md: another run holds this list: pid {first.pid} since 20")
     assert problem.endswith("(pytest --steps 1); wait for it, or end it")
 

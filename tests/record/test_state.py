@@ -36,9 +36,9 @@ def unticked(task_id: str = A) -> dict[str, Any]:
     return record("unticked", task_id)
 
 
-PASS = [started(), finished("passed", note="5000 examples"), ticked()]
+PASS = [started(), finished("passed", note="5000 examples", text="Work"), ticked()]
 PASSED = StepState(
-    "passed", A, "2026-11-20T23:42:00.123Z", (), ticked=True, seconds=7.5, note="5000 examples"
+    "passed", A, "2026-11-20T23:42:00.123Z", (), True, seconds=7.5, note="5000 examples", text="Work"
 )
 FAILED = StepState("failed", A, "2026-11-20T23:42:00.123Z", first_open_ns=100)
 
@@ -62,7 +62,7 @@ STORIES = {
     ),
     "a second try passed": (
         [started(), finished("failed", final=False), started(B, 200), finished("passed", B), ticked(B)],
-        dataclasses.replace(PASSED, task_id=B, note=""),
+        dataclasses.replace(PASSED, task_id=B, note="", text=""),
     ),
     "a second try was cut off: outputs count since the first": (
         [started(), finished("failed", final=False), started(B, 200)],
@@ -70,11 +70,13 @@ STORIES = {
     ),
     "it passed and runs again: what was written before does not count": (
         [*PASS, started(B, 300)],
-        StepState("cut off", B, first_open_ns=300, seconds=7.5, note="5000 examples"),
+        StepState("cut off", B, first_open_ns=300, seconds=7.5, note="5000 examples", text="Work"),
     ),
     "it passed, and a later run failed": (
         [*PASS, started(B, 300), finished("failed", B), unticked(B)],
-        StepState("failed", B, PASSED.finished, first_open_ns=300, seconds=7.5, note="5000 examples"),
+        StepState(
+            "failed", B, PASSED.finished, first_open_ns=300, seconds=7.5, note="5000 examples", text="Work"
+        ),
     ),
     "its tick was found not to hold": (
         [*PASS, record("verify_started", B), record("verify_finished", B, status="failed"), unticked(B)],
@@ -112,7 +114,7 @@ STORIES = {
     ),
     "values of a stranger's making": (
         [started(), finished("passed", seconds="long", note=None)],
-        dataclasses.replace(PASSED, ticked=False, seconds=0.0, note="None"),
+        dataclasses.replace(PASSED, ticked=False, seconds=0.0, note="None", text=""),
     ),
 }
 
@@ -165,7 +167,7 @@ def box(marker: str) -> Box:
     return Box(id="1", key="1", title="Work", text="Work", line=3, offset=0, marker=marker)
 
 
-UNTICKED_PASS = dataclasses.replace(PASSED, ticked=False)
+UNTICKED_PASS = dataclasses.replace(PASSED, ticked=False, text="Work")
 CUT_OFF = StepState("cut off", A, first_open_ns=1)
 LOCAL = dataclasses.replace(PASSED, identity=("engine=local",))
 
@@ -179,8 +181,8 @@ LOCAL = dataclasses.replace(PASSED, identity=("engine=local",))
         # Somebody ticked it before the reconciling start could.
         ("x", UNTICKED_PASS, (), Done(True, f"done 2026-11-20 by {A}")),
         # A fresh clone.
-        ("x", StepState(), (), Done(True, "done (no record here)")),
-        ("x", StepState(), ("engine=local",), Done(True, "done (no record here)")),
+        ("x", StepState(), (), Done(True, "done, no record here")),
+        ("x", StepState(), ("engine=local",), Done(True, "done, no record here")),
         # Ticked by whoever claims to be done.
         ("x", FAILED, (), Done(False, f"ticked, but {A} ended as failed")),
         ("x", CUT_OFF, (), Done(False, f"ticked, but {A} was cut off")),
@@ -206,6 +208,12 @@ LOCAL = dataclasses.replace(PASSED, identity=("engine=local",))
         (" ", StepState(), (), Done(False, "not done")),
         ("~", StepState(), (), Done(False, "not done")),
         (" ", UNTICKED_PASS, (), Done(True, f"done 2026-11-20 by {A}", reconcile=True)),
+        (
+            " ",
+            dataclasses.replace(UNTICKED_PASS, text="Other work"),
+            (),
+            Done(False, f"not done: its text has changed since {A} passed"),
+        ),
         (" ", PASSED, (), Done(False, f"un-ticked by hand since {A}")),
         (" ", FAILED, (), Done(False, f"not done: {A} ended as failed")),
         (" ", CUT_OFF, (), Done(False, f"not done: {A} was cut off")),

@@ -49,7 +49,7 @@ def test_a_session_in_which_everything_happened() -> None:
     frozen = session(plan(1))
     controller = after(
         frozen,
-        s1=Tale("done", reason="done (no record here)"),
+        s1=Tale("done", reason="done, no record here"),
         s2=attempt(2, "passed", 432, notes=["5000 examples", "97 % good"], unverified=["reads well"]),
         s3=attempt(3, "failed", 61.2, reason="main failed: exit code 3"),
         s4=Tale("blocked", reason="blocked by step_3 (failed)"),

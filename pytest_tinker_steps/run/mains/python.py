@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import inspect
@@ -49,6 +48,8 @@ def call(
     with _environ(environ), contextlib.chdir(cwd), _on_path(cwd):
         result = function(**arguments)
         if inspect.iscoroutine(result):
+            import asyncio  # here, since it costs 10 ms and few mains are coroutines
+
             asyncio.run(result)
 
 

@@ -1,0 +1,245 @@
+"""A pytest process that has steps: what it shares, when it begins and how it ends."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from . import __version__
+from .console import Console
+from .plan.model import PlanError, Step
+from .record import lock, state, ticking
+from .record.controller import Controller
+from .record.frozen import Frozen
+from .record.journal import Journal, JournalError
+from .run.attempt import StepRun, Upstream
+from .run.process import Processes
+from .run.redaction import Redactor, secret_values
+from .run.surroundings import Surroundings, base_environ
+
+if TYPE_CHECKING:
+    from .run.attempt import Emit
+
+STATE = ".steps"
+"""Folder beside the task list: the lock, and the logs of every attempt."""
+
+
+class Active:
+    """A pytest process with steps: the controller of the session, or one of its workers.
+
+    Attributes:
+        frozen: the session as it was decided.
+        controller: None in a worker.
+    """
+
+    def __init__(self, config: pytest.Config, session: Frozen) -> None:
+        self.config = config
+        self.frozen = session
+        self.worker = hasattr(config, "workerinput")
+        self.controller: Controller | None = None
+        self.console = Console(config, session, together=distributed(config))
+        self.session: pytest.Session | None = None
+        self.short_secrets: tuple[str, ...] = ()
+        self._list_bytes = b""
+        self._records = state.Records()
+        self._around: Surroundings | None = None
+        self._lock: lock.Lock | None = None
+        self._events: dict[str, list[dict[str, Any]]] = {}
+
+    # -- begin and end
+
+    def know(self, data: bytes, records: state.Records) -> None:
+        """Keep what the controller read before it decided."""
+        self._list_bytes, self._records = data, records
+
+    def start(self, session: pytest.Session) -> None:
+        """Take the lock and open the journal; from here on things are recorded.
+
+        Raises:
+            PlanError: another run holds the list, or it cannot be written.
+        """
+        self.session = session
+        if self.worker:
+            if not self.frozen.dry:
+                self._lock = lock.hold(self.frozen.folder / STATE, self.frozen.run_id)
+            return
+        log = listfile = None
+        if not self.frozen.dry:
+            self._refuse_unwritable()
+            try:
+                self._lock = lock.acquire(
+                    self.frozen.folder / STATE, self.frozen.plan.tasklist.path, _command_line(self.config)
+                )
+                log = Journal(
+                    self.frozen.folder / self.frozen.journal_name,
+                    self.frozen.run_id,
+                    self._surroundings().redactor.text,
+                )
+            except JournalError as error:
+                raise PlanError(f"{error}; nothing was started") from None
+            except OSError as error:
+                raise PlanError(
+                    f"{error.filename or self.frozen.folder / STATE}: {error.strerror}; "
+                    "nothing was started, since nothing could be recorded"
+                ) from None
+            ticking.clear_leftovers(self.frozen.path)
+            listfile = ticking.ListFile(self.frozen.path, self._list_bytes, self.frozen.plan.tasklist)
+        self.controller = Controller(self.frozen, log, listfile, self._records, self._tell)
+        if log is not None:
+            try:
+                said = self.controller.start(self._provenance())
+            except JournalError as error:
+                raise PlanError(f"{error}; nothing was started") from None
+            self.console.lines(said)
+
+    def _tell(self, step: Step, event: dict[str, Any]) -> None:
+        self.console.show(step, event)
+        try:
+            self.config.hook.pytest_steps_event(config=self.config, event=event)
+        except Exception as error:
+            # Somebody else's hook decides nothing: neither the verdict nor whether the session lives.
+            self.console.lines([f"! pytest_steps_event raised {type(error).__name__}: {error}"])
+
+    def _refuse_unwritable(self) -> None:
+        if all(name in self.frozen.skips for name in self.frozen.selection.ids):
+            return
+        why = ticking.writable(self.frozen.path)
+        if why and (self.frozen.mode == "run" or self.frozen.untick):
+            raise PlanError(
+                f"{self.frozen.plan.tasklist.path} cannot be ticked ({why}); nothing was started: "
+                "make the list and its folder writable"
+            )
+
+    def finish(self, exitstatus: int) -> None:
+        """Record the end, end what is left, and let the lock go."""
+        if self.controller is not None:
+            self.controller.finish(str(int(exitstatus)))
+        if self._around is not None:
+            self._around.processes.close()
+            self._around = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def stop(self, reason: str) -> None:
+        """End the session after the current item."""
+        if self.session is not None:
+            self.session.shouldfail = reason
+
+    @cached_property
+    def dumped(self) -> str:
+        """The session for workers; made once for all of them."""
+        return self.frozen.dump()
+
+    # -- steps
+
+    def step_run(self, step: Step, item: pytest.Item) -> StepRun:
+        """The run of one step in this process."""
+        upstream = tuple(
+            Upstream(need.step, definition.outputs)
+            for need in step.needs
+            if need.state == "passed" and (definition := self.frozen.by_id[need.step].definition)
+        )
+        return StepRun(
+            step,
+            self.frozen.task_ids[step.id],
+            self._surroundings(),
+            self._emit_for(item),
+            upstream=upstream,
+            open_since_ns=self.frozen.open_since.get(step.id, 0),
+            identity=self.frozen.identities.get(step.id, ()),
+            live=self.frozen.live and not self.worker,
+        )
+
+    def _emit_for(self, item: pytest.Item) -> Emit:
+        def emit(event: dict[str, Any]) -> None:
+            if event["event"] == "attempt_started":
+                item.user_properties.append(("task_id", event["task_id"]))
+            elif event["event"] == "check":
+                said = f"{event['status']} {event['message']}".strip()
+                item.user_properties.append((f"{event['phase']}: {event['name']}", said))
+            if self.controller is not None:
+                self.controller.event(event)
+            else:
+                self._events.setdefault(item.nodeid, []).append(event)
+
+        return emit
+
+    def take_events(self, nodeid: str) -> list[dict[str, Any]]:
+        """Events of a worker's item since the last report; they travel on the next one."""
+        return self._events.pop(nodeid, [])
+
+    def _surroundings(self) -> Surroundings:
+        if self._around is None:
+            environ = base_environ(os.environ)
+            told = dict(environ)
+            for step in self.frozen.plan.steps:
+                if step.definition is not None:
+                    told.update(step.definition.env)
+                    told.update(step.definition.main.env)
+            values, self.short_secrets = secret_values(told, self.frozen.secrets)
+            redactor = Redactor(values)
+            fds = (self._lock.fd,) if self._lock else ()
+            self._around = Surroundings(
+                folder=self.frozen.folder,
+                state=self.frozen.folder / STATE,
+                processes=Processes(redactor=redactor, lock_fds=fds),
+                redactor=redactor,
+                checks_parallel=self.frozen.checks_parallel,
+                environ=environ,
+            )
+        return self._around
+
+    def redact(self, text: str) -> str:
+        return self._around.redactor.text(text) if self._around else text
+
+    def cancel_timeout(self, item: pytest.Item) -> None:
+        """Take pytest-timeout's net away once a main in this process has ended."""
+        if item.config.pluginmanager.hasplugin("timeout"):
+            item.ihook.pytest_timeout_cancel_timer(item=item)
+
+    def _provenance(self) -> dict[str, Any]:
+        around = self._surroundings()
+
+        def git(*words: str) -> str | None:
+            # The git that CI has refuses folders of other users, and there may be none: both are "unknown".
+            ended = around.processes.run(
+                ("git", *words),
+                cwd=self.frozen.folder,
+                env={**around.environ, "GIT_OPTIONAL_LOCKS": "0"},
+                timeout=5.0,
+                log=None,
+            )
+            return ended.tail.strip() if ended.exit == 0 else None
+
+        head = git("rev-parse", "HEAD")
+        dirty = git("status", "--porcelain", "--untracked-files=no") if head else None
+        return {
+            "git_head": head,
+            "git_dirty": None if dirty is None else bool(dirty),
+            "python": sys.version.split()[0],
+            "pytest": pytest.__version__,
+            "plugin": __version__,
+            "definitions_sha256": self.frozen.plan.definitions.digest,
+            "command": _command_line(self.config),
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+        }
+
+
+def _command_line(config: pytest.Config) -> str:
+    return shlex.join(["pytest", *(str(arg) for arg in config.invocation_params.args)])
+
+
+def distributed(config: pytest.Config) -> bool:
+    """Whether workers run the items of this session."""
+    return hasattr(config, "workerinput") or config.getoption("dist", "no") != "no"
+
+
+ACTIVE = pytest.StashKey[Active]()
+"""Where pytest's configuration keeps it."""

@@ -1,0 +1,631 @@
+"""The run of one step: which events come in which order, and what is tried again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_tinker_steps.plan.model import Command
+from pytest_tinker_steps.run import attempt
+from pytest_tinker_steps.run.attempt import StepRun, Upstream, new_task_id
+from pytest_tinker_steps.run.failure import PhaseFailed
+from pytest_tinker_steps.run.process import ATTEMPT, EVENTS, Ended
+from pytest_tinker_steps.run.redaction import Redactor
+from pytest_tinker_steps.run.surroundings import Surroundings
+
+from ..record.sessions import a_list, a_plan
+
+TASK = "task_1_1a2b3c4d"
+SECRET = "tml-0123456789abcdef"
+WELL = Ended(0, "exit", 1.5, "", "")
+
+Act = Callable[[Mapping[str, str]], Ended]
+
+
+class FakeProcesses:
+    """Starts nothing: each command has its end written beside it."""
+
+    def __init__(self, **ends: Ended | Act) -> None:
+        self.ends = ends
+        self.started: list[Command] = []
+        self.environs: list[Mapping[str, str]] = []
+        self.timeouts: list[float] = []
+        self.folders: list[Path] = []
+        self.output: dict[str, list[str]] = {}
+        self.left = 0
+        self.swept: list[str] = []
+
+    def run(
+        self,
+        command: Command,
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        timeout: float,
+        log: Path | None,
+        on_output: Callable[[str], None] | None = None,
+        on_poll: Callable[[], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Ended:
+        assert cancel is None or not cancel.is_set()
+        self.started.append(command)
+        self.environs.append(env)
+        self.timeouts.append(timeout)
+        self.folders.append(cwd)
+        word = command.split()[0] if isinstance(command, str) else command[-1]
+        pieces = self.output.get(word, [])
+        if log is not None and pieces:
+            log.write_text("".join(pieces))
+        for piece in pieces:
+            if on_output is not None:
+                on_output(piece)
+        end = self.ends.get(word, WELL)
+        ended = end if isinstance(end, Ended) else end(env)
+        if on_poll is not None:
+            on_poll()
+        return ended
+
+    def sweep(self, task_id: str) -> int:
+        self.swept.append(task_id)
+        left, self.left = self.left, 0
+        return left
+
+
+def exits(code: int, tail: str = "", seconds: float = 0.5) -> Ended:
+    return Ended(code, "exit", seconds, tail, f"exit code {code}")
+
+
+TIMED_OUT = Ended(None, "timeout", 300.0, "", "did not end within 300 s")
+
+
+class Made:
+    """A StepRun over fakes, with its events."""
+
+    def __init__(self, folder: Path, yaml: str, processes: FakeProcesses | None = None, **more: Any) -> None:
+        body = "".join(f"  {line}\n" for line in yaml.strip().splitlines())
+        (step,) = a_plan(a_list("Work"), f"step_1:\n{body}").steps
+        self.folder = folder
+        self.processes = processes or FakeProcesses()
+        self.around = Surroundings(
+            folder,
+            folder / ".steps",
+            self.processes,  # type: ignore[arg-type]
+            Redactor([SECRET]),
+            interpreter="python",
+            environ={"PATH": "/bin"},
+        )
+        self.events: list[dict[str, Any]] = []
+        self.run = StepRun(step, TASK, self.around, self.events.append, **more)
+
+    def names(self) -> list[str]:
+        """The events in short: their names, with what tells them apart."""
+        return [
+            " ".join(str(event[key]) for key in ("event", "phase", "name", "status") if event.get(key))
+            for event in self.events
+        ]
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == name]
+
+    def whole(self) -> str:
+        """The step as its body runs it; what it failed with, or an empty string."""
+        self.run.begin()
+        while True:
+            try:
+                self.run.pre_flight()
+                self.run.test_first(self.never)
+                self.run.main(self.never)
+                self.run.post_validation()
+            except PhaseFailed as failure:
+                if not self.run.again(failure.cause, failure.message):
+                    self.run.end()
+                    return failure.message
+            else:
+                self.run.end()
+                return ""
+
+    @staticmethod
+    def never(env: Mapping[str, str]) -> None:
+        raise AssertionError(f"no function is called here: {env}")
+
+
+Make = Callable[..., Made]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    return lambda yaml, *args, **more: Made(tmp_path, yaml, *args, **more)
+
+
+def writes(folder: Path, name: str, text: str = "content") -> Act:
+    def act(env: Mapping[str, str]) -> Ended:
+        assert env
+        (folder / name).write_text(text)
+        return WELL
+
+    return act
+
+
+# -- the order of a whole attempt
+
+
+def test_a_step_that_passes_tells_everything_in_order(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("in")
+    made = make(
+        """
+inputs: [in.txt]
+outputs: [out.txt]
+pre_flight: [{name: key, command: check_key}]
+main: {command: work, test_first: {command: try_it}, success_criteria: [reads well]}
+post_validation: [{name: lines, command: count}]
+""",
+        FakeProcesses(work=writes(tmp_path, "out.txt")),
+    )
+    assert made.whole() == ""
+    assert made.names() == [
+        "attempt_started running",
+        "phase_started pre_flight",
+        "check pre_flight input in.txt passed",
+        "check pre_flight key passed",
+        "phase pre_flight passed",
+        "phase_started test_first",
+        "phase test_first passed",
+        "phase_started main",
+        "phase main passed",
+        "phase_started post_validation",
+        "check post_validation output out.txt passed",
+        "check post_validation lines passed",
+        "phase post_validation passed",
+        "unverified unverified",
+    ]
+    assert made.processes.started == ["check_key", "try_it", "work", "count"]
+    assert {(event["step"], event["task_id"]) for event in made.events} == {("1", TASK)}
+    assert all(event["timestamp"] for event in made.events)
+
+
+def test_phases_without_anything_to_do_tell_nothing(make: Make) -> None:
+    made = make("main: work")
+    assert made.whole() == ""
+    assert made.names() == ["attempt_started running", "phase_started main", "phase main passed"]
+
+
+def test_an_attempt_begins_with_its_folder_and_its_brief(make: Make, tmp_path: Path) -> None:
+    made = make("main: work", identity=("engine=local",))
+    made.run.begin()
+    folder = tmp_path / ".steps" / "logs" / TASK
+    assert made.run.logs == folder
+    assert folder.stat().st_mode & 0o077 == 0
+    (started,) = made.events
+    assert (started["attempt"], started["identity"]) == (1, ["engine=local"])
+    assert started["started_ns"] == (folder / "brief.md").stat().st_mtime_ns
+    assert "previous" not in started
+
+
+def test_a_verification_is_not_an_attempt(make: Make) -> None:
+    made = make("main: work")
+    made.run.begin(event="verify_started")
+    assert made.names() == ["verify_started running"]
+
+
+def test_processes_are_told_who_they_work_for(make: Make, tmp_path: Path) -> None:
+    made = make("env: {LEVEL: step, ONLY: step}\nmain: {command: work, env: {LEVEL: main}, timeout: 7}")
+    made.whole()
+    (env,) = made.processes.environs
+    logs = tmp_path / ".steps" / "logs" / TASK
+    assert dict(env) == {
+        "PATH": "/bin",
+        "LEVEL": "main",
+        "ONLY": "step",
+        "STEP_ID": "1",
+        "TASK_ID": TASK,
+        "ATTEMPT": "1",
+        "BRIEF_FILE": str(logs / "brief.md"),
+        EVENTS: str(logs / "events.jsonl"),
+        ATTEMPT: TASK,
+    }
+    assert made.processes.timeouts == [7]
+    assert made.processes.folders == [tmp_path]
+
+
+# -- pre-flight
+
+
+def test_pre_flight_stops_at_the_first_failure_and_names_it(make: Make) -> None:
+    made = make(
+        "pre_flight:\n- {name: key, command: bad, parallel: false}\n"
+        "- {name: later, command: good, parallel: false}\n"
+        "main: work",
+        FakeProcesses(bad=exits(1, "no key\n")),
+    )
+    assert made.whole() == "pre-flight failed: key: exit 1: no key\noutput of key:\n  no key"
+    assert made.processes.started == ["bad"]
+    assert made.names()[2:] == [
+        "check pre_flight key failed",
+        "check pre_flight later cancelled",
+        "phase pre_flight failed",
+    ]
+
+
+def test_what_a_step_needs_is_looked_at_before_any_command(make: Make) -> None:
+    made = make(
+        "inputs: [in.txt]\npre_flight: [{name: key, command: check}]\nmain: work",
+        upstream=[Upstream("0", ("data.jsonl",))],
+    )
+    assert made.whole() == (
+        "pre-flight failed: input in.txt: in.txt does not exist\n"
+        "pre-flight failed: output of step_0: data.jsonl: data.jsonl does not exist"
+    )
+    assert made.processes.started == []
+
+
+def test_a_check_that_is_not_critical_stops_nothing(make: Make) -> None:
+    made = make(
+        "pre_flight: [{name: style, command: bad, critical: false}]\nmain: work", FakeProcesses(bad=exits(1))
+    )
+    assert made.whole() == ""
+    assert "check pre_flight style warned" in made.names()
+
+
+# -- the run on minimal data
+
+
+@pytest.mark.parametrize(
+    ("yaml", "started"),
+    [
+        ("main: {command: work, test_first: {command: try_it}}", ["try_it", "work"]),
+        (
+            "main: {script: work.py, args: [all], test_first: {args: [few]}}",
+            [("python", "work.py", "few"), ("python", "work.py", "all")],
+        ),
+        ("main: {command: work, test_first: false}", ["work"]),
+        ("main: work", ["work"]),
+    ],
+)
+def test_the_run_on_minimal_data_comes_first(
+    make: Make, tmp_path: Path, yaml: str, started: list[Command]
+) -> None:
+    (tmp_path / "work.py").write_text("pass")
+    made = make(yaml)
+    assert made.whole() == ""
+    assert made.processes.started == started
+
+
+def test_an_environment_alone_makes_the_run_on_minimal_data(make: Make) -> None:
+    made = make("main: {command: work, env: {COUNT: '5000'}, test_first: {env: {COUNT: '10'}}}")
+    assert made.whole() == ""
+    assert [env["COUNT"] for env in made.processes.environs] == ["10", "5000"]
+
+
+def test_when_the_run_on_minimal_data_fails_the_main_never_starts(make: Make) -> None:
+    made = make(
+        "main: {command: work, test_first: {command: try_it}}", FakeProcesses(try_it=exits(2, "bad data\n"))
+    )
+    said = made.whole()
+    assert said.startswith("test-first failed: exit code 2\ncommand: try_it\n")
+    assert said.endswith("its end:\n  bad data")
+    assert made.processes.started == ["try_it"]
+
+
+# -- main
+
+
+def test_a_failure_shows_the_end_of_the_output_and_where_the_rest_is(make: Make) -> None:
+    tail = "".join(f"line {n}\n" for n in range(50))
+    processes = FakeProcesses(work=exits(3, tail))
+    processes.output["work"] = [tail]
+    said = make("main: work", processes).whole().splitlines()
+    assert said[:4] == [
+        "main failed: exit code 3",
+        "command: work",
+        f"whole output: .steps/logs/{TASK}/main.log",
+        "its end:",
+    ]
+    assert said[4:] == [f"  line {n}" for n in range(30, 50)]
+
+
+def test_a_failure_without_output_says_so(make: Make) -> None:
+    said = make("main: work", FakeProcesses(work=exits(3))).whole()
+    assert said == "main failed: exit code 3\ncommand: work\nit printed nothing"
+
+
+def test_a_main_whose_folder_is_missing_is_not_tried_again(make: Make) -> None:
+    made = make("main: {command: work, cwd: gone, retries: 3}")
+    assert made.whole().startswith("main could not start: its folder ")
+    assert made.run.attempt == 1
+
+
+def test_what_the_main_says_comes_before_its_end(make: Make) -> None:
+    def work(env: Mapping[str, str]) -> Ended:
+        Path(env[EVENTS]).write_text(
+            '{"note": "half"}\n{"metric": "loss", "value": 0.5}\n{"criterion": "made"}'
+        )
+        return WELL
+
+    made = make("main: {command: work, success_criteria: [made, reads well]}", FakeProcesses(work=work))
+    assert made.whole() == ""
+    assert made.names() == [
+        "attempt_started running",
+        "phase_started main",
+        "note",
+        "metric loss",
+        "criterion",
+        "phase main passed",
+        "unverified unverified",
+    ]
+    assert made.of("unverified")[0]["criteria"] == ["reads well"]
+
+
+def test_a_criterion_in_the_output_is_met(make: Make) -> None:
+    processes = FakeProcesses()
+    processes.output["work"] = ["all: API key ", "validated\n"]
+    made = make("main: {command: work, success_criteria: [API key validated]}", processes)
+    made.whole()
+    assert [event["text"] for event in made.of("criterion")] == ["API key validated"]
+    assert made.of("unverified") == []
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_output_is_told_only_when_somebody_watches(make: Make, live: bool) -> None:
+    processes = FakeProcesses()
+    processes.output["work"] = ["epoch 1\n"]
+    made = make("main: work", processes, live=live)
+    made.whole()
+    assert [event["text"] for event in made.of("output")] == (["epoch 1\n"] if live else [])
+
+
+def test_a_python_main_is_called_with_the_environment_of_the_step(make: Make) -> None:
+    made = make("main: {python: 'work:run', test_first: {env: {COUNT: '10'}}}")
+    called: list[Mapping[str, str]] = []
+    made.run.begin()
+    made.run.test_first(called.append)
+    made.run.main(called.append)
+    assert [env.get("COUNT") for env in called] == ["10", None]
+    assert [env[ATTEMPT] for env in called] == [TASK, TASK]
+    assert made.names()[1:] == [
+        "phase_started test_first",
+        "phase test_first passed",
+        "phase_started main",
+        "phase main passed",
+    ]
+
+
+def test_what_a_python_main_raises_goes_on_and_its_phase_failed(make: Make) -> None:
+    made = make("main: {python: 'work:run'}")
+    made.run.begin()
+
+    def breaks(env: Mapping[str, str]) -> None:
+        raise KeyError(env["STEP_ID"])
+
+    with pytest.raises(KeyError):
+        made.run.main(breaks)
+    assert made.names()[-1] == "phase main failed"
+
+
+def test_a_python_main_that_cannot_be_imported_is_not_tried_again(make: Make) -> None:
+    made = make("main: {python: 'no_such_module:run', retries: 2}")
+    with pytest.raises(PhaseFailed, match="no_such_module:run cannot be imported: No module named") as caught:
+        made.run.function()
+    assert caught.value.cause is None
+
+
+# -- post-validation
+
+
+def test_all_post_validations_run_and_fail_together(make: Make) -> None:
+    made = make(
+        "outputs: [out.txt]\nmain: work\npost_validation:\n"
+        "- {name: first, command: bad}\n- {name: second, command: worse}\n- {name: third, command: good}",
+        FakeProcesses(bad=exits(1), worse=exits(2)),
+    )
+    assert made.whole().splitlines() == [
+        "post-validation failed: output out.txt: out.txt does not exist",
+        "post-validation failed: first: exit 1",
+        "post-validation failed: second: exit 2",
+    ]
+    assert sorted(map(str, made.processes.started[1:])) == ["bad", "good", "worse"]
+
+
+def test_an_output_must_be_this_steps_own_work(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "out.txt").write_text("of an earlier run")
+    later = (tmp_path / "out.txt").stat().st_mtime_ns + 10**12
+    made = make("outputs: [out.txt]\nmain: work", open_since_ns=later)
+    assert "older than this step's work" in made.whole()
+    again = make("outputs: [out.txt]\nmain: work", open_since_ns=1)
+    assert again.whole() == "", "written since the first unfinished attempt"
+
+
+def test_a_verification_asks_for_no_fresh_output_and_no_reports(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "out.txt").write_text("of an earlier run")
+    later = (tmp_path / "out.txt").stat().st_mtime_ns + 10**12
+    made = make(
+        "outputs: [out.txt]\nmain: {command: work, success_criteria: [reads well]}", open_since_ns=later
+    )
+    made.run.begin(event="verify_started")
+    made.run.post_validation(fresh=False)
+    assert made.of("unverified") == []
+
+
+def test_a_criterion_with_a_check_is_a_post_validation(make: Make) -> None:
+    made = make(
+        "main:\n  command: work\n  success_criteria: [{text: enough lines, check: {command: count}}]",
+        FakeProcesses(count=exits(1)),
+    )
+    assert made.whole().endswith(": exit 1")
+
+
+# -- tries
+
+
+def twice(*ends: Ended) -> Act:
+    left = list(ends)
+    return lambda _: left.pop(0)
+
+
+def test_a_second_try_is_an_attempt_of_its_own(make: Make) -> None:
+    made = make("main: {command: work, retries: 2}", FakeProcesses(work=twice(exits(1), WELL)))
+    assert made.whole() == ""
+    assert made.names() == [
+        "attempt_started running",
+        "phase_started main",
+        "phase main failed",
+        "retry",
+        "attempt_finished failed",
+        "attempt_started running",
+        "phase_started main",
+        "phase main passed",
+    ]
+    first, second = made.of("attempt_started")
+    assert (first["attempt"], second["attempt"], second["previous"]) == (1, 2, TASK)
+    assert second["task_id"] == made.of("retry")[0]["next_task_id"] == made.run.task_id != TASK
+    (finished,) = made.of("attempt_finished")
+    assert (finished["task_id"], finished["message"], finished["final"]) == (
+        TASK,
+        "main failed: exit code 1",
+        False,
+    )
+    assert [env["ATTEMPT"] for env in made.processes.environs] == ["1", "2"]
+    assert [env[ATTEMPT] for env in made.processes.environs] == [TASK, made.run.task_id]
+    assert made.processes.swept == [TASK, made.run.task_id], "each attempt ends what it left"
+
+
+def test_tries_are_used_up(make: Make) -> None:
+    made = make("main: {command: work, retries: 2}", FakeProcesses(work=exits(1)))
+    assert made.whole().startswith("main failed: exit code 1")
+    assert len(made.processes.started) == 3
+    assert [event["attempt"] for event in made.of("retry")] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("when", "yaml", "end", "tries"),
+    [
+        ("exit", "main: {command: work, retries: {attempts: 2, when: [exit]}}", exits(1), 2),
+        ("exit", "main: {command: work, retries: {attempts: 2, when: [timeout]}}", exits(1), 1),
+        ("timeout", "main: {command: work, retries: {attempts: 2, when: [timeout]}}", TIMED_OUT, 2),
+        ("timeout", "main: {command: work, retries: {attempts: 2, when: [exit]}}", TIMED_OUT, 1),
+        (
+            "test",
+            "main: {command: done, test_first: {command: work}, retries: {attempts: 2, when: [test]}}",
+            exits(1),
+            2,
+        ),
+        (
+            "test",
+            "main: {command: done, test_first: {command: work}, retries: {attempts: 2, when: [test]}}",
+            TIMED_OUT,
+            2,
+        ),
+        (
+            "post",
+            "main: {command: done, retries: {attempts: 2, when: [post]}}\n"
+            "post_validation: [{name: lines, command: work}]",
+            exits(1),
+            2,
+        ),
+        (
+            "pre",
+            "main: {command: done, retries: {attempts: 2, when: [pre]}}\n"
+            "pre_flight: [{name: lines, command: work}]",
+            exits(1),
+            2,
+        ),
+        (
+            "pre",
+            "main: {command: done, retries: 1}\npre_flight: [{name: lines, command: work}]",
+            exits(1),
+            1,
+        ),
+    ],
+)
+def test_only_what_the_policy_names_is_tried_again(
+    make: Make, when: str, yaml: str, end: Ended, tries: int
+) -> None:
+    made = make(yaml, FakeProcesses(work=end))
+    assert made.whole()
+    assert made.processes.started.count("work") == tries
+    assert [event["cause"] for event in made.of("retry")] == [when] * (tries - 1)
+
+
+def test_pauses_grow_and_are_told(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(attempt.time, "sleep", slept.append)
+    monkeypatch.setattr(attempt.random, "random", lambda: 0.5)
+    made = make(
+        "main: {command: work, retries: {attempts: 4, delay: 2, backoff: 3, jitter: 0.1}}",
+        FakeProcesses(work=exits(1)),
+    )
+    made.whole()
+    assert slept == pytest.approx([2.1, 6.3, 18.9])
+    assert [event["delay"] for event in made.of("retry")] == slept
+
+
+def test_outputs_of_an_earlier_try_count(make: Make, tmp_path: Path) -> None:
+    def work(env: Mapping[str, str]) -> Ended:
+        if env["ATTEMPT"] == "1":
+            (tmp_path / "out.txt").write_text("half of the work took an hour")
+            return exits(1)
+        return WELL
+
+    made = make("outputs: [out.txt]\nmain: {command: work, retries: 1}", FakeProcesses(work=work))
+    assert made.whole() == ""
+
+
+def test_what_one_try_said_is_not_what_the_next_has_met(make: Make) -> None:
+    def work(env: Mapping[str, str]) -> Ended:
+        if env["ATTEMPT"] == "1":
+            Path(env[EVENTS]).write_text('{"criterion": "reads well"}\n')
+            return exits(1)
+        return WELL
+
+    made = make("main: {command: work, retries: 1, success_criteria: [reads well]}", FakeProcesses(work=work))
+    assert made.whole() == ""
+    assert made.run.unverified() == ("reads well",)
+
+
+# -- the end
+
+
+def test_what_an_attempt_left_running_is_ended_and_told_once(make: Make) -> None:
+    processes = FakeProcesses()
+    processes.left = 2
+    made = make("main: work", processes)
+    made.whole()
+    made.run.end()
+    assert [event["count"] for event in made.of("left_behind")] == [2]
+    assert processes.swept == [TASK]
+
+
+def test_a_step_that_never_began_has_nothing_to_end(make: Make) -> None:
+    made = make("main: work")
+    made.run.end()
+    assert made.processes.swept == []
+
+
+# -- secrets
+
+
+def test_no_event_shows_a_secret(make: Make) -> None:
+    def work(env: Mapping[str, str]) -> Ended:
+        Path(env[EVENTS]).write_text(f'{{"note": "used {SECRET}"}}\n{{"metric": "{SECRET}", "value": 1}}\n')
+        return exits(1)
+
+    made = make(
+        f"main: {{command: 'work {SECRET}', success_criteria: ['{SECRET}']}}",
+        FakeProcesses(work=work),
+        live=True,
+    )
+    processes = made.processes
+    processes.output["work"] = [f"log in with {SECRET}\n"]
+    made.whole()
+    assert SECRET not in repr(made.events)
+    assert SECRET[:8] not in repr(made.events)
+    assert made.of("note")[0]["text"] == "used [redacted]"
+
+
+def test_task_ids_name_their_step_and_differ() -> None:
+    ids = {new_task_id("2.1") for _ in range(100)}
+    assert len(ids) == 100
+    assert all(made.startswith("task_2.1_") and len(made) == len("task_2.1_1a2b3c4d") for made in ids)

@@ -56,7 +56,7 @@ Count = Annotated[int, Field(ge=1)]
 class Shape(BaseModel):
     """A mapping of the file: unknown keys and guessed types are errors."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 def shape_keys(shape: type[BaseModel]) -> tuple[str, ...]:

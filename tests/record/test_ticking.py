@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import stat
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_tinker_steps.plan import tasklist
-from pytest_tinker_steps.plan.model import Box
 from pytest_tinker_steps.record import ticking
 from pytest_tinker_steps.record.ticking import Edit, ListFile, clear_leftovers, writable
 
 from .sessions import a_list
+from .written import TIME, Written, at_the_next, suffix
 
-TIME = "2026-11-20T23:42:00Z"
 NESTED = """# Nested
 
 - [ ] 1. Outer
@@ -31,64 +29,6 @@ NESTED = """# Nested
     - [ ]* 1.1.2 Optional
   - [ ] 1.2 Leaf
 """
-
-
-def suffix(box: Box, note: str = "") -> str:
-    return f" ✓ [{TIME}] [task_{box.id}_1a2b3c4d]" + (f" ({note})" if note else "")
-
-
-class Written:
-    """A list on disk with what was read of it, as a session has them."""
-
-    def __init__(self, path: Path, data: bytes) -> None:
-        self.path = path
-        path.write_bytes(data)
-        self.boxes = {box.key: box for box in tasklist.parse(data, "SPEC.md").boxes}
-        self.file = ListFile(path, data, tasklist.parse(data, "SPEC.md"))
-
-    def tick(self, key: str, note: str = "") -> list[Edit]:
-        return self.file.tick(self.boxes[key], TIME, f"task_{self.boxes[key].id}_1a2b3c4d", note)
-
-    def untick(self, key: str) -> list[Edit]:
-        return self.file.untick(self.boxes[key])
-
-    @property
-    def data(self) -> bytes:
-        return self.path.read_bytes()
-
-    @property
-    def text(self) -> str:
-        return self.data.decode()
-
-    def edit(self, old: str, new: str) -> None:
-        """Somebody else's edit, as an editor writes it."""
-        text = self.text
-        assert text.count(old) == 1, text
-        other = self.path.with_name("editor")
-        other.write_text(text.replace(old, new), encoding="utf-8", newline="")
-        other.replace(self.path)
-
-    @property
-    def ticked(self) -> list[str]:
-        return [box.key for box in tasklist.parse(self.data, "SPEC.md").boxes if box.done]
-
-    @property
-    def beside(self) -> list[str]:
-        return sorted(path.name for path in self.path.parent.iterdir() if path != self.path)
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Written]:
-    def write(text: str | bytes) -> Written:
-        data = text.encode() if isinstance(text, str) else text
-        return Written(tmp_path / "SPEC.md", data)
-
-    return write
-
-
-@pytest.fixture
-def three(write: Callable[..., Written]) -> Written:
-    return write(a_list("First", "Second", "Third"))
 
 
 @pytest.fixture
@@ -252,219 +192,6 @@ def test_whatever_is_ticked_and_unticked_every_byte_comes_back(
     for key in leaves:
         assert written.untick(key)[0].done
     assert written.data == data
-
-
-# -- others edit too
-
-
-def test_a_line_that_moved_is_ticked_where_it_stands_now(three: Written) -> None:
-    three.tick("1")
-    three.edit("# A plan\n", "# A plan\n\nA paragraph.\n\n- [ ] **STEP 0**: Before all\n")
-    assert three.tick("2") == [Edit(True, 8, changed=True)]
-    assert three.ticked == ["1", "2"]
-    assert "A paragraph." in three.text
-
-
-def test_a_tick_of_somebody_else_is_replaced_by_ours(three: Written) -> None:
-    three.edit("- [ ] **STEP 2**", "- [X] **STEP 2**")
-    assert three.file.is_ticked(three.boxes["2"])
-    assert three.tick("2")[0].changed
-    assert suffix(three.boxes["2"]) in three.text
-
-
-def test_a_tick_of_somebody_else_can_be_taken_back(three: Written) -> None:
-    before = three.text
-    three.edit("- [ ] **STEP 2**", "- [x] **STEP 2**")
-    assert three.untick("2")[0].changed
-    assert three.text == before
-
-
-@pytest.mark.parametrize(
-    ("new", "why"),
-    [
-        ("- [ ] **STEP 2**: Something else", "changed its text"),
-        ("", "vanished"),
-        ("- [ ] **STEP 2**: Second\n- [ ] **STEP 2**: Second", "no longer unique"),
-    ],
-)
-@pytest.mark.parametrize("known", [False, True], ids=["read now", "read by another tick"])
-def test_what_is_not_the_same_box_any_more_is_left_alone(
-    three: Written, new: str, why: str, known: bool
-) -> None:
-    three.edit("- [ ] **STEP 2**: Second", new)
-    if known:
-        assert three.tick("1")[0].done
-    before = three.data
-    (edit,) = three.tick("2")
-    assert not edit.done
-    assert why in edit.message
-    assert edit.message.startswith("SPEC.md:")
-    assert three.data == before
-    assert three.file.is_ticked(three.boxes["2"]) is None
-    assert not three.untick("2")[0].done
-    assert three.tick("3")[0].done, "the others are still ticked"
-
-
-def test_an_id_that_repeats_from_the_start_is_not_guessed(write: Callable[..., Written]) -> None:
-    written = write(a_list("First", "Second") + "- [ ] **STEP 2**: Second\n")
-    before = written.data
-    (edit,) = written.tick("2")
-    assert not edit.done
-    assert "no longer unique" in edit.message
-    assert written.data == before
-
-
-@pytest.mark.parametrize("then", [b"", b"\0\0binary", b"# Nothing to do here\n"])
-def test_a_list_that_is_no_list_any_more_is_left_alone(three: Written, then: bytes) -> None:
-    three.path.write_bytes(then)
-    assert not three.tick("1")[0].done
-    assert three.data == then
-
-
-def test_a_list_that_was_deleted_is_not_made_again(three: Written) -> None:
-    three.path.unlink()
-    (edit,) = three.tick("1")
-    assert edit == Edit(False, 3, "SPEC.md: cannot be written: No such file or directory")
-    assert three.file.is_ticked(three.boxes["1"]) is None
-    assert not three.path.exists()
-
-
-def at_the_next(
-    monkeypatch: pytest.MonkeyPatch, method: str, then: Callable[[], None], *, after: bool
-) -> None:
-    """Let somebody act around the next call of a method of Path, once."""
-    real = getattr(Path, method)
-    left = [1]
-
-    def patched(self: Path, *args: object, **kwargs: object) -> object:
-        act = left and self.name == "SPEC.md"
-        if act:
-            left.clear()
-            if not after:
-                then()
-        result = real(self, *args, **kwargs)
-        if act and after:
-            then()
-        return result
-
-    monkeypatch.setattr(Path, method, patched)
-
-
-@pytest.mark.parametrize(("method", "after"), [("stat", True), ("read_bytes", True), ("read_bytes", False)])
-def test_an_edit_between_reading_and_writing_is_kept(
-    three: Written, monkeypatch: pytest.MonkeyPatch, method: str, after: bool
-) -> None:
-    at_the_next(monkeypatch, method, lambda: three.edit("# A plan", "# Their plan"), after=after)
-    assert three.tick("2")[0] == Edit(True, 4, changed=True)
-    assert "# Their plan" in three.text
-    assert three.ticked == ["2"]
-    assert three.beside == []
-
-
-def test_an_edit_in_place_of_the_same_length_is_kept(three: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    os.utime(three.path, (1, 1))
-
-    def overwrite() -> None:
-        three.path.write_text(three.text.replace("First", "FIRST"), encoding="utf-8")
-
-    at_the_next(monkeypatch, "read_bytes", overwrite, after=True)
-    assert three.tick("2")[0].done
-    assert "FIRST" in three.text
-    assert three.ticked == ["2"]
-
-
-def test_who_writes_right_after_us_is_read_and_our_tick_is_made_again(
-    three: Written, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = three.text
-    real = Path.replace
-
-    def replace(self: Path, target: Path) -> Path:
-        result = real(self, target)
-        monkeypatch.undo()
-        # They had read the list before our tick.
-        three.path.write_text(before.replace("# A plan", "# Their plan"), encoding="utf-8")
-        return result
-
-    monkeypatch.setattr(Path, "replace", replace)
-    assert three.tick("2") == [Edit(True, 4, changed=True)]
-    assert "# Their plan" in three.text
-    assert three.ticked == ["2"]
-
-
-def test_who_writes_right_after_us_and_keeps_our_tick_is_told_from_nothing_written(
-    three: Written, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = Path.replace
-
-    def replace(self: Path, target: Path) -> Path:
-        result = real(self, target)
-        monkeypatch.undo()
-        three.edit("# A plan", "# Their plan")
-        return result
-
-    monkeypatch.setattr(Path, "replace", replace)
-    assert three.tick("2") == [Edit(True, 4, changed=True)]
-    assert "# Their plan" in three.text
-
-
-def test_a_list_deleted_in_the_very_moment_is_no_crash(
-    three: Written, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = Path.replace
-
-    def replace(self: Path, target: Path) -> Path:
-        result = real(self, target)
-        three.path.unlink()
-        return result
-
-    monkeypatch.setattr(Path, "replace", replace)
-    assert not three.tick("2")[0].done
-
-
-def test_somebody_who_never_stops_writing_is_not_fought(
-    three: Written, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = Path.read_bytes
-    count = iter(range(1000))
-
-    def read_bytes(self: Path) -> bytes:
-        data = real(self)
-        self.write_bytes(b"# Plan %d\n" % next(count) + data.split(b"\n", 1)[1])
-        return data
-
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    (edit,) = three.tick("2")
-    assert edit == Edit(False, 4, "SPEC.md: somebody keeps writing it; not ticked")
-    assert three.beside == []
-
-
-def test_an_editor_at_work_does_not_keep_us_from_ticking(three: Written) -> None:
-    stop = threading.Event()
-
-    def type_on() -> None:
-        number = 0
-        while not stop.wait(0.005):
-            number += 1
-            other = three.path.with_name("editor")
-            before = three.path.stat()
-            text = three.path.read_text("utf-8")
-            other.write_text(f"{text}\nsentence {number}\n", encoding="utf-8")
-            now = three.path.stat()
-            if (before.st_ino, before.st_mtime_ns) == (now.st_ino, now.st_mtime_ns):
-                other.replace(three.path)
-
-    editor = threading.Thread(target=type_on)
-    editor.start()
-    try:
-        done = [three.tick(key)[0].done for key in ("1", "2", "3")]
-    finally:
-        stop.set()
-        editor.join()
-    # What is there in the end is the editor's affair: its check and its write are not one step.
-    assert all(done)
-    assert three.text.startswith("# A plan")
-    assert three.file.is_ticked(three.boxes["1"]) is not None
 
 
 # -- the file keeps its nature

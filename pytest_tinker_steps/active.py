@@ -15,7 +15,7 @@ from .console import Console
 from .plan.model import PlanError, Step
 from .record import lock, state, ticking
 from .record.controller import Controller
-from .record.frozen import Frozen
+from .record.frozen import STATE, Frozen
 from .record.journal import Journal, JournalError
 from .run.attempt import StepRun, Upstream
 from .run.process import Processes
@@ -24,9 +24,6 @@ from .run.surroundings import Surroundings, base_environ
 
 if TYPE_CHECKING:
     from .run.attempt import Emit
-
-STATE = ".steps"
-"""Folder beside the task list: the lock, and the logs of every attempt."""
 
 
 class Active:

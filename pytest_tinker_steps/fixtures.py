@@ -43,6 +43,7 @@ class StepHandle:
 
     @property
     def logs(self) -> Path:
+        self._run.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._run.logs
 
     def progress(self, done: float, total: float) -> None:

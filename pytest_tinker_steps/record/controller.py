@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..plan.model import Step
-from .frozen import Frozen
+from .frozen import Frozen, logs_of
 from .journal import Journal, JournalError, now
 from .state import FINISHED, INTERRUPTED, STARTED, TICKED, UNTICKED, Records
 from .ticking import Edit, ListFile
@@ -41,7 +41,6 @@ class Tale:
     unverified: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
-    log: str = ""
 
 
 class Controller:
@@ -76,6 +75,11 @@ class Controller:
 
     def tale(self, name: str) -> Tale:
         return self.tales.setdefault(name, Tale())
+
+    def logs(self, task_id: str) -> str:
+        """Folder of an attempt's logs as people type it; empty when nothing was printed."""
+        folder = logs_of(task_id)
+        return f"{folder}/" if (self.frozen.folder / folder).is_dir() else ""
 
     # -- the session's begin and end
 
@@ -160,8 +164,6 @@ class Controller:
             tale.unverified = list(event["criteria"])
         elif kind == "check" and event["status"] in ("warned", "not run"):
             tale.warnings.append(f"{event['name']}: {event['message']}")
-        elif kind == "phase" and event.get("log"):
-            tale.log = event["log"]
         if kind not in UNRECORDED and self.journal is not None:
             self._append(event)
         self._show(step, event)

@@ -21,6 +21,14 @@ from .state import Done, Records
 
 Mode = Literal["run", "verify"]
 
+STATE = ".steps"
+"""Folder beside the task list: the lock, and the logs of every attempt."""
+
+
+def logs_of(task_id: str) -> str:
+    """Folder of an attempt's logs, relative to that of the task list."""
+    return f"{STATE}/logs/{task_id}"
+
 
 @dataclass(frozen=True)
 class Frozen:

@@ -77,7 +77,7 @@ def _step(frozen: Frozen, controller: Controller, name: str, width: int) -> list
     if tale.task_id or not tale.reason.startswith(verdict):
         parts.append(f"{verdict:<8}")
     if tale.task_id:
-        parts += [f"{duration(tale.seconds):>6}", tale.task_id, f".steps/logs/{tale.task_id}/"]
+        parts += [f"{duration(tale.seconds):>6}", tale.task_id, controller.logs(tale.task_id)]
     elif tale.reason:
         parts.append(tale.reason)
     lines: list[Line] = [("  ".join(parts).rstrip(), COLOURS.get(verdict, PLAIN))]

@@ -23,16 +23,13 @@ from .mains import command
 from .mains.python import call, load
 from .process import ATTEMPT, EVENTS
 from .runner import CheckRunner
-from .surroundings import Surroundings, layered
+from .surroundings import Exchange, Surroundings, layered
 from .telling import Telling
 
 if TYPE_CHECKING:
     from .checks import CheckResult
 
 Emit = Callable[[dict[str, Any]], None]
-
-
-EVENTS_FILE = "events.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +62,7 @@ class StepRun:
     """
 
     telling: Telling
+    _exchange: Exchange
 
     def __init__(
         self,
@@ -95,6 +93,7 @@ class StepRun:
 
     @property
     def logs(self) -> Path:
+        """Where the output of this attempt is kept; there when something was printed."""
         return self._around.logs(self.task_id)
 
     @property
@@ -110,7 +109,7 @@ class StepRun:
     # -- attempts
 
     def begin(self, previous: str = "", event: str = "attempt_started") -> None:
-        """Start an attempt: its folder, its brief, its first record.
+        """Start an attempt: what it exchanges with its processes, its first record.
 
         Args:
             previous: task id of the attempt before, when this is another try.
@@ -119,13 +118,10 @@ class StepRun:
         self.attempt += 1
         self._began = time.monotonic()
         self._swept = False
-        self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        brief = self.logs / "brief.md"
-        brief.write_text(self.step.box.brief, encoding="utf-8", errors="replace")
-        # Outputs are compared with this: the same clock stamps both.
-        started_ns = brief.stat().st_mtime_ns
+        self._exchange = self._around.exchange(self.task_id, self.step.box.brief)
+        started_ns = self._around.clock_ns()
         self._open_since_ns = self._open_since_ns or started_ns
-        self.telling = Telling(self.logs / EVENTS_FILE, self.emit)
+        self.telling = Telling(self._exchange.events, self.emit)
         more: dict[str, Any] = {"previous": previous} if previous else {}
         self.emit(
             event,
@@ -264,8 +260,8 @@ class StepRun:
             ("STEP_ID", self.step.id),
             ("TASK_ID", self.task_id),
             ("ATTEMPT", str(self.attempt)),
-            ("BRIEF_FILE", str(self.logs / "brief.md")),
-            (EVENTS, str(self.logs / EVENTS_FILE)),
+            ("BRIEF_FILE", str(self._exchange.brief)),
+            (EVENTS, str(self._exchange.events)),
             (ATTEMPT, self.task_id),
         )
         return layered(self._around.environ, self.definition.env, self.main_definition.env, own)

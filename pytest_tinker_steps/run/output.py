@@ -103,10 +103,19 @@ class Output:
             return
         try:
             if self._log_descriptor is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-                self._log_descriptor = os.open(self._log, flags, 0o600)
+                self._log_descriptor = self._open(self._log)
             view = memoryview(data)
             while view:
                 view = view[os.write(self._log_descriptor, view) :]
         except OSError as error:
             self.log_error = f"the log could not be written: {error.strerror}: {str(self._log)!r}"
+
+    @staticmethod
+    def _open(log: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        try:
+            return os.open(log, flags, 0o600)
+        except FileNotFoundError:
+            # The folder is made with the first log: most of what runs prints nothing.
+            log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(log, flags, 0o600)

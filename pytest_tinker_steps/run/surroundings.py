@@ -9,10 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..plan.model import Pairs
+from ..record.frozen import logs_of
 from .process import Processes
 from .redaction import Redactor
 
-LOGS = "logs"
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Files through which one attempt and its processes tell each other things.
+
+    Attributes:
+        events: the processes append to it.
+        brief: the processes read it.
+    """
+
+    events: Path
+    brief: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +48,26 @@ class Surroundings:
     environ: Mapping[str, str] = field(default_factory=lambda: base_environ(os.environ))
 
     def logs(self, task_id: str) -> Path:
-        return self.state / LOGS / task_id
+        return self.folder / logs_of(task_id)
+
+    def exchange(self, task_id: str, brief: str) -> Exchange:
+        """Write the brief of an attempt; a folder for each would cost more than all of its files."""
+        folder = self.state / "exchange"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = Path(os.devnull)
+        if brief:
+            path = folder / f"{task_id}.brief.md"
+            path.write_text(brief, encoding="utf-8", errors="replace")
+        return Exchange(folder / f"{task_id}.events.jsonl", path)
+
+    def clock_ns(self) -> int:
+        """Now, by the clock that stamps files, so that it can be compared with theirs."""
+        fd = os.open(self.state / "clock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.utime(fd)
+            return os.fstat(fd).st_mtime_ns
+        finally:
+            os.close(fd)
 
     def shown(self, path: Path) -> str:
         """A path as it is shown: relative to the folder of the list where it is inside."""

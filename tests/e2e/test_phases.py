@@ -46,8 +46,8 @@ step_1_generate:
         ]
     )
     assert project.ticked == ["1"]
-    tick = r"- \[x\] \*\*STEP 1\*\*: Generate the training dataset ✓ \[\d{4}-\d\d-\d\dT[\d:]{8}Z\] \[task_1_\w{8}\]"
-    assert re.search(tick, project.spec)
+    tick = r"✓ \[\d{4}-\d\d-\d\dT[\d:]{8}Z\] \[task_1_\w{8}\]"
+    assert re.search(rf"- \[x\] \*\*STEP 1\*\*: Generate the training dataset {tick}", project.spec)
 
 
 def test_a_failed_pre_flight_is_an_error_at_setup_and_the_main_never_starts(project: Project) -> None:
@@ -236,7 +236,8 @@ def test_a_python_main_ends_at_its_deadline(project: Project) -> None:
 
 def test_a_command_ends_at_its_deadline_and_a_user_timeout_does_not_cut_it_short(project: Project) -> None:
     project.steps("Slow", "Too slow").define(
-        "step_1:\n  main: {command: sleep 1.5, timeout: 10}\nstep_2:\n  main: {command: sleep 30, timeout: 1}\n"
+        "step_1: {main: {command: sleep 1.5, timeout: 10}}\n"
+        "step_2: {main: {command: sleep 30, timeout: 1}}\n"
     )
     result = project.run("--steps", "all", "-o", "timeout=1")
     result.assert_outcomes(passed=1, failed=1)
@@ -247,7 +248,8 @@ def test_outputs_must_be_this_steps_own_work(project: Project) -> None:
     project.write("old.txt", "from last year")
     project.write("empty.txt", "")
     project.steps("Work").define(
-        "step_1:\n  main: ': > empty.txt; echo new > new.txt'\n  outputs: [old.txt, empty.txt, new.txt, none.txt]\n"
+        "step_1:\n  main: ': > empty.txt; echo new > new.txt'\n"
+        "  outputs: [old.txt, empty.txt, new.txt, none.txt]\n"
     )
     result = project.run("--steps", "1")
     result.assert_outcomes(failed=1)
@@ -294,7 +296,8 @@ def test_outputs_of_a_step_are_a_pre_flight_of_the_one_that_needs_it(project: Pr
 
 def test_retries_try_again_with_task_ids_of_their_own(project: Project) -> None:
     project.steps("Work").define(
-        "step_1:\n  main: 'echo $ATTEMPT >> tries; test $(wc -l < tries) -ge 3'\n  retries: {attempts: 3, delay: 0.1}\n"
+        "step_1:\n  main: 'echo $ATTEMPT >> tries; test $(wc -l < tries) -ge 3'\n"
+        "  retries: {attempts: 3, delay: 0.1}\n"
     )
     result = project.run("--steps", "1")
     assert result.ret == 0

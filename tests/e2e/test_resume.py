@@ -276,7 +276,7 @@ step_2: {needs: [], main: {python: 'work:main'}}
 
 def test_junit_has_one_case_per_step_with_its_checks_as_properties(project: Project) -> None:
     project.steps("Work").define(
-        "step_1: {main: 'true', post_validation: [{task: one, command: 'true'}, {task: two, command: 'true'}]}\n"
+        "step_1: {main: 'true', post_validation: [{task: one, command: 'true'}, {task: two, command: ls}]}\n"
     )
     project.run("--steps", "1", "--junitxml=out.xml")
     xml = (project.path / "out.xml").read_text()

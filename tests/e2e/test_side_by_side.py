@@ -65,8 +65,8 @@ def test_verdicts_ticks_and_journal_are_the_same_in_every_mode(
 
 def test_independent_steps_run_at_the_same_time(project: Project) -> None:
     project.steps("a", "b").define(
-        "step_1: {needs: [], main: 'touch one; for i in $(seq 50); do test -e two && exit 0; sleep 0.1; done; exit 1'}\n"
-        "step_2: {needs: [], main: 'touch two; for i in $(seq 50); do test -e one && exit 0; sleep 0.1; done; exit 1'}\n"
+        "step_1: {needs: [], main: 'touch one; timeout 5 sh -c \"until test -e two; do sleep 0.1; done\"'}\n"
+        "step_2: {needs: [], main: 'touch two; timeout 5 sh -c \"until test -e one; do sleep 0.1; done\"'}\n"
     )
     run = project.start("--steps", "all", "-n", "2")
     output, _ = run.communicate(timeout=60)

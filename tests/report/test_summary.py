@@ -24,9 +24,16 @@ def session(made: Plan, wishes: Wishes | None = None, **more: Any) -> Frozen:
     return a_session(made, decide(made, wishes), **more)
 
 
+class Talkative(Controller):
+    """Every attempt has printed something."""
+
+    def logs(self, task_id: str) -> str:
+        return f".steps/logs/{task_id}/"
+
+
 def after(frozen: Frozen, **tales: Tale) -> Controller:
     """A controller at the end of a session; ``s3=Tale(...)`` is what became of step 3."""
-    controller = Controller(frozen, None, None, Records(), lambda *_: None)
+    controller = Talkative(frozen, None, None, Records(), lambda *_: None)
     for key, tale in tales.items():
         name = key.removeprefix("s")
         controller.tales[name] = tale

@@ -56,6 +56,7 @@ class FakeProcesses:
         word = command.split()[0] if isinstance(command, str) else command[-1]
         pieces = self.output.get(word, [])
         if log is not None and pieces:
+            log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text("".join(pieces))
         for piece in pieces:
             if on_output is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -67,15 +68,14 @@ def test_phases_without_anything_to_do_tell_nothing(make: Make) -> None:
     assert made.names() == ["attempt_started running", "phase_started main", "phase main passed"]
 
 
-def test_an_attempt_begins_with_its_folder_and_its_brief(make: Make, tmp_path: Path) -> None:
+def test_an_attempt_begins_with_the_clock_of_the_file_system(make: Make, tmp_path: Path) -> None:
     made = make("main: work", identity=("engine=local",))
     made.run.begin()
-    folder = tmp_path / ".steps" / "logs" / TASK
-    assert made.run.logs == folder
-    assert folder.stat().st_mode & 0o077 == 0
+    assert made.run.logs == tmp_path / ".steps" / "logs" / TASK
+    assert (tmp_path / ".steps" / "exchange").stat().st_mode & 0o077 == 0
     (started,) = made.events
     assert (started["attempt"], started["identity"]) == (1, ["engine=local"])
-    assert started["started_ns"] == (folder / "brief.md").stat().st_mtime_ns
+    assert started["started_ns"] == (tmp_path / ".steps" / "clock").stat().st_mtime_ns
     assert "previous" not in started
 
 
@@ -89,7 +89,7 @@ def test_processes_are_told_who_they_work_for(make: Make, tmp_path: Path) -> Non
     made = make("env: {LEVEL: step, ONLY: step}\nmain: {command: work, env: {LEVEL: main}, timeout: 7}")
     made.whole()
     (env,) = made.processes.environs
-    logs = tmp_path / ".steps" / "logs" / TASK
+    exchange = tmp_path / ".steps" / "exchange"
     assert dict(env) == {
         "PATH": "/bin",
         "LEVEL": "main",
@@ -97,8 +97,8 @@ def test_processes_are_told_who_they_work_for(make: Make, tmp_path: Path) -> Non
         "STEP_ID": "1",
         "TASK_ID": TASK,
         "ATTEMPT": "1",
-        "BRIEF_FILE": str(logs / "brief.md"),
-        EVENTS: str(logs / "events.jsonl"),
+        "BRIEF_FILE": os.devnull,
+        EVENTS: str(exchange / f"{TASK}.events.jsonl"),
         ATTEMPT: TASK,
     }
     assert made.processes.timeouts == [7]

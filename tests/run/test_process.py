@@ -156,9 +156,17 @@ def test_secrets_reach_neither_log_nor_tail_nor_listener(run: Run, tmp_path: Pat
 
 
 def test_a_log_that_cannot_be_written_does_not_cost_the_process(run: Run, tmp_path: Path) -> None:
-    ended = run("echo out", log=tmp_path / "missing" / "log")
+    (tmp_path / "file").write_text("")
+    ended = run("echo out", log=tmp_path / "file" / "log")
     assert (ended.exit, ended.tail) == (0, "out\n")
-    assert ended.error.startswith("the log could not be written: No such file or directory: ")
+    assert ended.error.startswith("the log could not be written: Not a directory: ")
+
+
+def test_the_folder_of_a_log_is_made_with_its_first_line(run: Run, tmp_path: Path) -> None:
+    run("true", log=tmp_path / "later" / "log")
+    assert not (tmp_path / "later").exists()
+    run("echo out", log=tmp_path / "later" / "log")
+    assert (tmp_path / "later" / "log").read_text() == "out\n"
 
 
 def test_the_listener_is_polled_while_nothing_happens_and_once_after(run: Run) -> None:

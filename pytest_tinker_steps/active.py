@@ -45,6 +45,7 @@ class Active:
         self._list_bytes = b""
         self._records = state.Records()
         self._around: Surroundings | None = None
+        self._watched = False
         self._lock: lock.Lock | None = None
         self._events: dict[str, list[dict[str, Any]]] = {}
 
@@ -61,6 +62,7 @@ class Active:
             PlanError: another run holds the list, or it cannot be written.
         """
         self.session = session
+        self._watched = bool(self.config.hook.pytest_steps_event.get_hookimpls())
         if self.worker:
             if not self.frozen.dry:
                 self._lock = lock.hold(self.frozen.folder / STATE, self.frozen.run_id)
@@ -96,6 +98,8 @@ class Active:
 
     def _tell(self, step: Step, event: dict[str, Any]) -> None:
         self.console.show(step, event)
+        if not self._watched:
+            return
         try:
             self.config.hook.pytest_steps_event(config=self.config, event=event)
         except Exception as error:

@@ -6,6 +6,7 @@ Registered only in sessions that have steps, so that no ordinary test sees these
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -63,8 +64,20 @@ class StepHandle:
         self._run.telling.criterion(text)
 
 
+@dataclass(slots=True)
+class Running:
+    """A step while it runs, for the fixtures below.
+
+    Only the first of them asks pytest for ``request``: it is made anew for each fixture that does.
+    """
+
+    run: StepRun
+    active: Active
+    request: pytest.FixtureRequest
+
+
 @pytest.fixture
-def step_run(request: pytest.FixtureRequest) -> Iterator[StepRun]:
+def step_run(request: pytest.FixtureRequest) -> Iterator[Running]:
     """The run of the step that is asked for; ends what it leaves behind."""
     active = request.config.stash[ACTIVE]
     step = request.node.step
@@ -72,7 +85,7 @@ def step_run(request: pytest.FixtureRequest) -> Iterator[StepRun]:
     if refusal:
         pytest.fail(refusal, pytrace=False)
     run = active.step_run(step, request.node)
-    yield run
+    yield Running(run, active, request)
     try:
         run.end()
     except JournalError as error:
@@ -80,70 +93,69 @@ def step_run(request: pytest.FixtureRequest) -> Iterator[StepRun]:
 
 
 @pytest.fixture
-def step(step_run: StepRun, request: pytest.FixtureRequest) -> StepHandle:
+def step(step_run: Running) -> StepHandle:
     """The step, as its own code sees it."""
-    return StepHandle(step_run, request.config.stash[ACTIVE].frozen.folder)
+    return StepHandle(step_run.run, step_run.active.frozen.folder)
 
 
 @pytest.fixture
-def pre_flight(step_run: StepRun, request: pytest.FixtureRequest) -> None:
+def pre_flight(step_run: Running) -> None:
     """Run the pre-flight checks; a failure is an error at setup, and the main never starts."""
-    active = request.config.stash[ACTIVE]
+    run, active = step_run.run, step_run.active
     if active.frozen.dry:
         return
     with reported(active):
         if active.frozen.mode == "verify":
-            step_run.begin(event="verify_started")
+            run.begin(event="verify_started")
             return
-        step_run.begin()
+        run.begin()
         while True:
             try:
-                step_run.pre_flight()
+                run.pre_flight()
                 return
             except PhaseFailed as failure:
-                if not step_run.again(failure.cause, failure.message):
+                if not run.again(failure.cause, failure.message):
                     raise
 
 
 @pytest.fixture
-def post_validation(step_run: StepRun, request: pytest.FixtureRequest) -> Callable[[], None]:
+def post_validation(step_run: Running) -> Callable[[], None]:
     """The post-validations, to be called after the main; it runs all of them and then fails once."""
-    active = request.config.stash[ACTIVE]
-    return lambda: step_run.post_validation(fresh=active.frozen.mode == "run")
+    fresh = step_run.active.frozen.mode == "run"
+    return lambda: step_run.run.post_validation(fresh=fresh)
 
 
 def step_body(
-    request: pytest.FixtureRequest,
     pre_flight: None,  # noqa: ARG001 - asked for so that it has run before
-    step_run: StepRun,
+    step_run: Running,
     post_validation: Callable[[], None],
 ) -> None:
     """The body of every step: the run on minimal data, the main, then the post-validations."""
     __tracebackhide__ = True
-    active = request.config.stash[ACTIVE]
+    run, active, request = step_run.run, step_run.active, step_run.request
     with reported(active):
         if active.frozen.mode == "verify":
             post_validation()
             return
 
         def call(environ: Mapping[str, str]) -> None:
-            function = step_run.function()
+            function = run.function()
             arguments = {name: request.getfixturevalue(name) for name in parameters(function)}
-            step_run.call(function, arguments, environ)
+            run.call(function, arguments, environ)
 
         while True:
             try:
-                step_run.test_first(call)
-                step_run.main(call)
+                run.test_first(call)
+                run.main(call)
                 active.cancel_timeout(request.node)
                 post_validation()
                 return
             except PhaseFailed as failure:
-                if not step_run.again(failure.cause, failure.message):
+                if not run.again(failure.cause, failure.message):
                     raise
             except (Exception, pytest.fail.Exception) as error:
                 timed_out = isinstance(error, pytest.fail.Exception) and "Timeout" in str(error)
-                if isinstance(error, JournalError) or not step_run.again(
+                if isinstance(error, JournalError) or not run.again(
                     "timeout" if timed_out else "exit", f"main failed: {error}"
                 ):
                     raise

@@ -153,12 +153,15 @@ class ListFile:
                     with contextlib.suppress(PermissionError):
                         os.fchown(stream.fileno(), before.st_uid, before.st_gid)
                 os.fsync(stream.fileno())
-            if _moved(before, self.path.stat()):
-                return False
-            Path(name).replace(self.path)
-        finally:
+            moved = _moved(before, self.path.stat())
+            if not moved:
+                Path(name).replace(self.path)
+        except BaseException:
             Path(name).unlink(missing_ok=True)
-        return True
+            raise
+        if moved:
+            Path(name).unlink(missing_ok=True)
+        return not moved
 
     def _overwrite(self, before: os.stat_result, old: bytes, new: bytes) -> bool:
         """A file with several names is written in place: replacing it would cut the other names off."""

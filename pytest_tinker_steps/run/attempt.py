@@ -119,7 +119,8 @@ class StepRun:
         self._began = time.monotonic()
         self._swept = False
         self._exchange = self._around.exchange(self.task_id, self.step.box.brief)
-        started_ns = self._around.clock_ns()
+        # Only outputs are compared with it.
+        started_ns = self._around.clock_ns() if self.definition.outputs else 0
         self._open_since_ns = self._open_since_ns or started_ns
         self.telling = Telling(self._exchange.events, self.emit)
         more: dict[str, Any] = {"previous": previous} if previous else {}

@@ -256,6 +256,7 @@ class _Guardian:
         self._sessions: dict[int, float | None] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe = -1
+        self._unsaid = b""
 
     def ensure(self) -> None:
         """Starts it unless it lives."""
@@ -270,11 +271,18 @@ class _Guardian:
             self._say(_line(pid, start))
 
     def remove(self, pids: Iterable[int]) -> None:
-        """Takes sessions back."""
+        """Takes sessions back.
+
+        The guardian knows a leader by its start too, so it need not hear at once that one has ended: that
+        goes with the next line, and spares it from being woken twice for each process.
+        """
         with self._lock:
             for pid in pids:
-                if self._sessions.pop(pid, 0.0) != 0.0:
-                    self._say(b"- %d\n" % pid)
+                start = self._sessions.pop(pid, 0.0)
+                if start != 0.0:
+                    self._unsaid += b"- %d\n" % pid
+                if start is None:
+                    self._say(b"")
 
     def close(self, *, bye: bool) -> None:
         """Closes the pipe and waits for the guardian's end; without `bye` it ends first what is left."""
@@ -294,6 +302,7 @@ class _Guardian:
             self._process = None
 
     def _say(self, line: bytes) -> None:
+        line, self._unsaid = self._unsaid + line, b""
         if self._process is None:
             return
         try:

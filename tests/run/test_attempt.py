@@ -69,7 +69,7 @@ def test_phases_without_anything_to_do_tell_nothing(make: Make) -> None:
 
 
 def test_an_attempt_begins_with_the_clock_of_the_file_system(make: Make, tmp_path: Path) -> None:
-    made = make("main: work", identity=("engine=local",))
+    made = make("main: work\noutputs: [out.txt]", identity=("engine=local",))
     made.run.begin()
     assert made.run.logs == tmp_path / ".steps" / "logs" / TASK
     assert (tmp_path / ".steps" / "exchange").stat().st_mode & 0o077 == 0

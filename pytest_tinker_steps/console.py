@@ -30,20 +30,12 @@ class Console:
         self._frozen = frozen
         self._together = together
         self._held: dict[str, list[str]] = {}
+        self.verbosity = config.get_verbosity()
 
     @property
     def reporter(self) -> TerminalReporter | None:
         found: TerminalReporter | None = self._config.pluginmanager.get_plugin("terminalreporter")
         return found
-
-    @property
-    def verbosity(self) -> int:
-        return self._config.get_verbosity()
-
-    @property
-    def blocks(self) -> bool:
-        """Whether steps are printed as blocks of lines."""
-        return self.reporter is not None and self.verbosity >= 0 and not self._frozen.dry
 
     @property
     def own_result(self) -> bool:

@@ -52,8 +52,9 @@ __all__ = ["json_schema", "load"]
 LONG_MAIN = 300.0
 """Seconds of a foreground main above which a test on minimal data is worth declaring."""
 
-_NO_DEFAULTS = DefaultsShape.model_validate({})
-_NO_MAIN = MainShape.model_validate({})
+# Not validated: that would build a validator for each of them beside the one for the whole file.
+_NO_DEFAULTS = DefaultsShape.model_construct()
+_NO_MAIN = MainShape.model_construct()
 _NO_RETRY = Retry()
 _ALL_CAUSES = _NO_RETRY.when
 

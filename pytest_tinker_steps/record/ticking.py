@@ -47,6 +47,8 @@ class ListFile:
     def __init__(self, path: Path, data: bytes, boxes: TaskList) -> None:
         self.path = Path(os.path.realpath(path))
         self._shown = boxes.path
+        # One name is enough: who ticks holds the list's lock.
+        self._temporary = str(self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp"))
         self._learn(data, boxes)
 
     def _learn(self, data: bytes, boxes: TaskList) -> None:
@@ -108,7 +110,7 @@ class ListFile:
             # Somebody made something else of it, and the edit of another box has read that already.
             return tasklist.find(data, self._shown, box), data, before
         shift = sum(self._grown[: bisect.bisect_left(self._edited, known.offset)])
-        return replace(known, offset=known.offset + shift), data, before
+        return (replace(known, offset=known.offset + shift) if shift else known), data, before
 
     def _change(self, box: Box, suffix: str | None) -> Edit:
         wrote = False
@@ -143,9 +145,10 @@ class ListFile:
         """Put new bytes in place of the old ones; False when the file changed since it was read."""
         if before.st_nlink > 1:
             return self._overwrite(before, old, new)
-        fd, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".tmp", dir=self.path.parent)
+        name = self._temporary
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with os.fdopen(fd, "wb") as stream:
+            with os.fdopen(os.open(name, flags, 0o600), "wb") as stream:
                 stream.write(new)
                 stream.flush()
                 os.fchmod(stream.fileno(), before.st_mode & 0o7777)
@@ -155,7 +158,7 @@ class ListFile:
                 os.fsync(stream.fileno())
             moved = _moved(before, self.path.stat())
             if not moved:
-                Path(name).replace(self.path)
+                os.replace(name, self.path)  # noqa: PTH105 - a path is costly to make, for each tick
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

@@ -68,6 +68,7 @@ class _Attempt:
 
     first_pid: int
     begun: float
+    started: int = 0
     sessions: dict[int, float | None] = field(default_factory=dict)
 
 
@@ -178,6 +179,11 @@ class Processes:
         sessions = {} if attempt is None else attempt.sessions
         if newer_than_pid is None and attempt and time.monotonic() - attempt.begun < _SHORT_ATTEMPT:
             newer_than_pid = attempt.first_pid - 1
+            if not sessions and proctree.last_pid() == newer_than_pid + attempt.started:
+                # On the whole machine nothing was started since, but what we started and saw end.
+                with self._lock:
+                    self._attempts.pop(task_id, None)
+                return 0
 
         def left() -> list[proctree.Identity]:
             groups = proctree.still_theirs(sessions)
@@ -194,6 +200,7 @@ class Processes:
             attempt = self._attempts.setdefault(task_id, _Attempt(pid, begun))
             # Of two that started side by side, the later one may have been given the lower number.
             attempt.first_pid = min(attempt.first_pid, pid)
+            attempt.started += 1
 
     def _note_end(self, task_id: str, pid: int, sessions: Mapping[int, float | None]) -> None:
         kept = {number: start for number, start in sessions.items() if number != pid or _group_lives(pid)}

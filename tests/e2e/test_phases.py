@@ -236,8 +236,7 @@ def test_a_python_main_ends_at_its_deadline(project: Project) -> None:
 
 def test_a_command_ends_at_its_deadline_and_a_user_timeout_does_not_cut_it_short(project: Project) -> None:
     project.steps("Slow", "Too slow").define(
-        "step_1: {main: {command: sleep 1.5, timeout: 10}}\n"
-        "step_2: {main: {command: sleep 30, timeout: 1}}\n"
+        "step_1: {main: {command: sleep 1.5, timeout: 10}}\nstep_2: {main: {command: sleep 30, timeout: 1}}\n"
     )
     result = project.run("--steps", "all", "-o", "timeout=1")
     result.assert_outcomes(passed=1, failed=1)

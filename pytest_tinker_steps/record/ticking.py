@@ -9,13 +9,14 @@ from __future__ import annotations
 import bisect
 import contextlib
 import os
-import tempfile
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..plan import tasklist
 from ..plan.model import Box, PlanError, TaskList
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,7 @@ class ListFile:
     def __init__(self, path: Path, data: bytes, boxes: TaskList) -> None:
         self.path = Path(os.path.realpath(path))
         self._shown = boxes.path
-        # One name is enough: who ticks holds the list's lock.
-        self._temporary = str(self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp"))
+        self._temporary = _temporary(self.path)
         self._learn(data, boxes)
 
     def _learn(self, data: bytes, boxes: TaskList) -> None:
@@ -146,9 +146,8 @@ class ListFile:
         if before.st_nlink > 1:
             return self._overwrite(before, old, new)
         name = self._temporary
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with os.fdopen(os.open(name, flags, 0o600), "wb") as stream:
+            with os.fdopen(os.open(name, _FLAGS, 0o600), "wb") as stream:
                 stream.write(new)
                 stream.flush()
                 os.fchmod(stream.fileno(), before.st_mode & 0o7777)
@@ -158,7 +157,7 @@ class ListFile:
                 os.fsync(stream.fileno())
             moved = _moved(before, self.path.stat())
             if not moved:
-                os.replace(name, self.path)  # noqa: PTH105 - a path is costly to make, for each tick
+                Path(name).replace(self.path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -186,6 +185,11 @@ def _moved(before: os.stat_result, after: os.stat_result) -> bool:
     )
 
 
+def _temporary(target: Path) -> str:
+    """The file that takes the list's place. One name is enough: who ticks holds the list's lock."""
+    return str(target.with_name(f".{target.name}.{os.getpid()}.tmp"))
+
+
 def clear_leftovers(path: Path) -> None:
     """Remove temporary files that a killed run left beside the list. Only for who holds the list's lock."""
     target = Path(os.path.realpath(path))
@@ -202,8 +206,8 @@ def writable(path: Path) -> str:
     try:
         with target.open("r+b"):
             pass
-        fd, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        os.close(fd)
+        name = _temporary(target)
+        os.close(os.open(name, _FLAGS, 0o600))
         Path(name).unlink()
     except OSError as error:
         return f"{error.filename or target}: {error.strerror}"

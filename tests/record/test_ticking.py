@@ -297,10 +297,10 @@ def test_a_folder_that_takes_no_files_leaves_the_list_whole(
     three: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As any user but root would find it.
-    def refuse(**kwargs: object) -> tuple[int, str]:
+    def refuse(*args: object) -> int:
         raise PermissionError(13, "Permission denied", "/somewhere/.SPEC.md.x.tmp")
 
-    monkeypatch.setattr(ticking.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(ticking.os, "open", refuse)
     before = three.data
     (edit,) = three.tick("1")
     assert edit == Edit(False, 3, "SPEC.md: cannot be written: Permission denied")

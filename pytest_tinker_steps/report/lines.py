@@ -51,8 +51,7 @@ def of(event: Mapping[str, Any], *, title: str = "", journal: str = "") -> Itera
             yield f"[{name}] Executing: {event['what']}"
             return
         count = event["count"]
-        side = "Parallel " if count > 1 else ""
-        yield f"[{name}] {side}{noun} ({count})..."
+        yield f"[{name}] {f'Parallel {noun}' if count > 1 else noun.capitalize()} ({count})..."
     elif kind == "check":
         yield _check(event)
     elif kind == "phase":
@@ -74,6 +73,7 @@ def of(event: Mapping[str, Any], *, title: str = "", journal: str = "") -> Itera
 
 def _started(event: Mapping[str, Any], title: str) -> Iterator[str]:
     if event.get("attempt", 1) == 1:
+        yield ""
         yield f"[STEP {event['step']}: {title}]"
     yield f"[TASK ID] Generated: {event['task_id']}"
 

@@ -220,7 +220,7 @@ class CheckShape(Shape):
         None, description="Command that is run once after a failure, before the next try."
     )
     retries: RetrySpec | None = Field(None, description="Number of further tries, or how to retry.")
-    cwd: Path | None = Field(None, description="Folder to run in, relative to that of the task list.")
+    cwd: Path | None = Field(None, description="Folder to run in, relative to the step's.")
 
     @model_validator(mode="before")
     @classmethod

@@ -72,6 +72,8 @@ class Hooks:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        if self.active.controller is not None:
+            self.active.controller.stop_clocks()
         # First the fixtures are torn down, by pytest itself: they end what is still running.
         result = yield
         if not self.active.worker:

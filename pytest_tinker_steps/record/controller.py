@@ -116,6 +116,12 @@ class Controller:
             return f"step_{step.id} passed before ({old.task_id}) and is ticked now: {self._place(edit)}"
         return f"step_{step.id} passed before ({old.task_id}) and cannot be ticked: {edit.message}"
 
+    def stop_clocks(self) -> None:
+        """What has no verdict now was interrupted now; the summary comes before it is recorded."""
+        for tale in self.tales.values():
+            if tale.task_id and not tale.verdict:
+                tale.seconds = time.monotonic() - tale.began
+
     def finish(self, status: str) -> None:
         """Record attempts that an interruption left without a verdict, and the session's end."""
         if self.journal is None or self._finished:

@@ -64,6 +64,7 @@ def test_an_interrupted_run_ends_its_processes_and_says_where_it_was(
 ) -> None:
     project.commands("touch running; sleep 60", "true")
     run = started(project, "--steps", "all")
+    time.sleep(0.2)
     run.send_signal(number)
     output, _ = run.communicate(timeout=15)
     assert run.returncode == 2, output

@@ -59,7 +59,10 @@ class StepItem(pytest.Function):
 
     Attributes:
         step: what it runs.
+        skipped: why it does not run, once that is known.
     """
+
+    skipped = ""
 
     def __init__(self, *, step: Step, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -81,6 +81,8 @@ def step_run(request: pytest.FixtureRequest) -> Iterator[Running]:
     """The run of the step that is asked for; ends what it leaves behind."""
     active = request.config.stash[ACTIVE]
     step = request.node.step
+    if request.node.skipped:
+        pytest.skip(request.node.skipped)  # reached only where pytest's own skipping is switched off
     refusal = active.frozen.refusals.get(step.id)
     if refusal:
         pytest.fail(refusal, pytrace=False)

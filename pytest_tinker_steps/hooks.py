@@ -17,6 +17,7 @@ from .collect import StepFile, StepItem
 from .plan.model import PlanError, Step
 from .record.controller import OK
 from .record.frozen import Frozen
+from .record.journal import JournalError
 from .report import summary
 from .scheduling import IdleItem, StepScheduling
 
@@ -152,9 +153,9 @@ class Hooks:
             return True
         if not isinstance(item, StepItem):
             return None
-        reason = self.frozen.skips.get(item.step.id) or self._blocked(item.step)
-        if reason:
-            item.add_marker(pytest.mark.skip(reason=reason))
+        item.skipped = self.frozen.skips.get(item.step.id) or self._blocked(item.step)
+        if item.skipped:
+            item.add_marker(pytest.mark.skip(reason=item.skipped))
         # Run here, so that no plugin that repeats failed tests ever repeats a step.
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         runtestprotocol(item, nextitem=nextitem)
@@ -188,7 +189,8 @@ class Hooks:
             reason = told.steps_reason
             report.longrepr = safe if safe.startswith(reason) else f"{reason}\n\n{safe}"
         report.sections = [(name, self.active.redact(content)) for name, content in report.sections]
-        if report.failed and definition and definition.on_failure == "warn" and not self.frozen.strict:
+        lenient = definition is not None and definition.on_failure == "warn" and not self.frozen.strict
+        if report.failed and lenient and item.step.id not in self.frozen.refusals:
             report.outcome = "skipped"
             report.longrepr = (str(item.path), item.step.box.line, f"warned: {told.steps_reason}")
             told.steps_warned = True
@@ -203,8 +205,11 @@ class Hooks:
         step = self.frozen.step_of(report.nodeid)
         if controller is None or step is None or report.when is None:
             return
-        for event in getattr(report, "steps_events", ()):
-            controller.event(event)
+        try:
+            for event in getattr(report, "steps_events", ()):
+                controller.event(event)
+        except JournalError as error:
+            self.active.stop(str(error))
         outcome = "failed" if hasattr(report, "wasxfail") else report.outcome
         self._outcomes.setdefault(step.id, {})[report.when] = outcome
         if outcome != "passed" and step.id not in self._reasons:
@@ -307,12 +312,20 @@ class DistributionHooks:
         from xdist.workermanage import parse_tx_spec_config
 
         return StepScheduling(
-            self.active.frozen, self._verdicts, len(parse_tx_spec_config(config)), self._report_skip
+            self.active.frozen,
+            self._verdicts,
+            len(parse_tx_spec_config(config)),
+            self._report_skip,
+            self._stopped,
         )
 
     def _verdicts(self) -> dict[str, str]:
         controller = self.active.controller
         return controller.verdicts if controller else {}
+
+    def _stopped(self) -> str:
+        controller = self.active.controller
+        return controller.broken if controller else ""
 
     def _report_skip(self, nodeid: str, step: Step, reason: str) -> None:
         hook = self.active.config.hook

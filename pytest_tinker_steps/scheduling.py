@@ -48,6 +48,7 @@ class StepScheduling:
         verdicts: of the steps that are settled.
         nodes: how many workers were asked for.
         report: tells the session that a node id is skipped, and why.
+        stopped: why nothing more may be started, or an empty string.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class StepScheduling:
         verdicts: Callable[[], dict[str, str]],
         nodes: int,
         report: Callable[[str, Step, str], None],
+        stopped: Callable[[], str] = str,
     ) -> None:
         self._frozen = frozen
         self._verdicts = verdicts
         self._wanted = nodes
         self._report = report
+        self._stopped = stopped
         self._ids: list[str] | None = None
         self._index: dict[str, int] = {}
         self._steps: dict[str, Step] = {}  # not given to a worker yet
@@ -178,6 +181,10 @@ class StepScheduling:
         self._release(self._frontier.complete(*over))
 
     def _fill(self) -> None:
+        stopped = self._stopped()
+        if stopped:
+            self._give_up(stopped)
+            return
         self._release_behind()
         for node, given in self._given.items():
             if given or node not in self._collections or node.shutting_down:

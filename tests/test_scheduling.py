@@ -45,7 +45,10 @@ class Session:
         self.ids = [*[f"test_own.py::test_{n}" for n in range(tests)], *steps] if ids is None else ids
         self.verdicts: dict[str, str] = {}
         self.skipped: list[tuple[str, str]] = []
-        self.scheduling = StepScheduling(frozen, lambda: self.verdicts, nodes, self._report)
+        self.stopped = ""
+        self.scheduling = StepScheduling(
+            frozen, lambda: self.verdicts, nodes, self._report, lambda: self.stopped
+        )
         self.nodes = [MockNode(f"gw{number}") for number in range(nodes)]
         for node in self.nodes:
             self.join(node)
@@ -398,6 +401,16 @@ def test_when_nothing_runs_and_nothing_is_ready_it_is_said_and_over() -> None:
     session = Session(made)
     why = "not run: nothing is running and nothing is ready"
     assert session.skipped == [("1", why), ("2", why)]
+    assert session.scheduling.tests_finished
+
+
+def test_when_the_session_is_stopped_nothing_more_is_started_and_the_rest_is_told() -> None:
+    session = Session(frozen(3))
+    (first, *_) = session.nodes
+    assert session.running(first) == ["1"]
+    session.stopped = "the disk is full"
+    session.end(first)
+    assert session.skipped == [(name, "not run: the disk is full") for name in ("2", "3")]
     assert session.scheduling.tests_finished
 
 

@@ -38,12 +38,14 @@ def test_without_a_terminal_reporter(project: Project) -> None:
     assert project.ticked == ["1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize("plugin", ["xdist", "timeout", "cacheprovider", "junitxml", "logging"])
+@pytest.mark.parametrize("plugin", ["xdist", "timeout", "cacheprovider", "junitxml", "logging", "skipping"])
 def test_without_a_plugin_that_is_usually_there(project: Project, plugin: str) -> None:
     chain(project)
     status, output = run(project, "--steps", "all", "-p", f"no:{plugin}")
     assert status == 1, output
     assert project.ticked == ["1", "2", "3", "4"]
+    run(project, "--steps", "all", "-p", f"no:{plugin}")
+    assert (project.path / "order").read_text().split() == ["1", "2", "3", "4", "5", "5"]
 
 
 def test_without_this_plugin_its_options_are_unknown_and_nothing_else(project: Project) -> None:

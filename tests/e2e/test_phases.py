@@ -319,6 +319,13 @@ def test_on_failure_warn_leaves_the_box_and_the_exit_code_alone_unless_strict(pr
     assert project.run("--steps", "1", "--steps-strict").ret == 1
 
 
+def test_a_step_that_cannot_start_is_an_error_also_where_failures_only_warn(project: Project) -> None:
+    project.steps("One", "Two").define("step_2: {main: 'true', on_failure: warn}\n")
+    result = project.run("--steps", "2")
+    result.assert_outcomes(errors=1)
+    assert result.ret == 1
+
+
 def test_in_ci_warnings_count_as_failures_unless_told_otherwise(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,9 @@ def _session(config: pytest.Config) -> tuple[Frozen, bytes, state.Records] | Non
         raise PlanError("--steps-untick goes with --steps-verify: it takes back ticks that do not hold")
     target = locating.target(config)
     if target is None:
+        for given, name in ((option.steps_rerun, "rerun"), (option.steps_assume is not None, "assume")):
+            if given:
+                raise PlanError(f"--steps-{name} goes with a selection of steps: add --steps, or name a step")
         return None
     only = target.only
     if target.maybe:

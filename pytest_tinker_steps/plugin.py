@@ -72,6 +72,8 @@ def _has_steps(config: pytest.Config) -> bool:
         option.steps is not None
         or option.steps_verify
         or option.steps_untick
+        or option.steps_rerun
+        or option.steps_assume is not None
         or "step_" in (option.keyword or "").lower()
         or any(".md" in argument for argument in config.args)
     )

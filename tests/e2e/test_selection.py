@@ -507,3 +507,14 @@ def test_a_parametrized_autouse_fixture_is_refused_in_one_line(twenty: Project) 
     assert section[2].startswith("---")
     assert ran(twenty) == []
     twenty.run("tests").assert_outcomes(passed=8)
+
+
+@pytest.mark.parametrize("option", [("--steps-rerun",), ("--steps-assume", "1")], ids=" ".join)
+def test_what_goes_with_a_selection_is_refused_without_one(project: Project, option: tuple[str, ...]) -> None:
+    project.commands("true")
+    result = project.run(*option)
+    assert result.ret == 4
+    assert result.stderr.lines[0] == (
+        f"ERROR: {option[0]} goes with a selection of steps: add --steps, or name a step"
+    )
+    assert project.run(*option, "-k", "step_1", "--collect-only").ret == 0

@@ -21,6 +21,9 @@ from .state import Done, Records
 
 Mode = Literal["run", "verify"]
 
+NOT_TICKED = "not verified, since not ticked"
+"""Why ``verify`` passes a step over that claims nothing."""
+
 STATE = ".steps"
 """Folder beside the task list: the lock, and the logs of every attempt."""
 
@@ -175,7 +178,7 @@ def decide(
         step = by_id[name]
         if wishes.verify:
             if not step.box.done:
-                skips[name] = "not verified: it is not ticked"
+                skips[name] = NOT_TICKED
             elif not standing[name].done and "done on" in standing[name].reason:
                 skips[name] = f"not verified: {standing[name].reason}"
             elif step.definition is None:

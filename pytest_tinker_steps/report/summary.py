@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ..plan import graph
 from ..plan.selection import typed
 from ..record.controller import Controller
-from ..record.frozen import Frozen
+from ..record.frozen import NOT_TICKED, Frozen
 from .lines import MARKS, duration
 
 Line = tuple[str, dict[str, bool]]
@@ -46,9 +46,13 @@ def of(frozen: Frozen, controller: Controller) -> tuple[str, list[Line]]:
     done = [name for name in frozen.selection.ids if controller.tale(name).verdict == "done"]
     if done:
         lines.append((f"- already done: {graph.describe([by_id[name] for name in done])}", PLAIN))
+    unticked = [name for name in frozen.selection.ids if frozen.skips.get(name) == NOT_TICKED]
+    if unticked:
+        lines.append((f"- {NOT_TICKED}: {graph.describe([by_id[name] for name in unticked])}", PLAIN))
+    told = {*done, *unticked}
     width = max((len(by_id[name].node_name) for name in frozen.selection.ids), default=0)
     for name in frozen.selection.ids:
-        if name not in done:
+        if name not in told:
             lines += _step(frozen, controller, name, width)
     if not frozen.selection.ids:
         lines.append(("nothing left to do", {"green": True}))

@@ -159,7 +159,7 @@ def test_a_mistake_in_assume_names_its_option() -> None:
 def test_verify_looks_at_ticks_only() -> None:
     plan = a_plan(a_list("First", "Second", "Third", ticked=(1, 3)), true_steps(2))
     made = decide(plan, Wishes(verify=True))
-    assert made.skips == {"2": "not verified: it is not ticked"}
+    assert made.skips == {"2": "not verified, since not ticked"}
     assert list(made.refusals) == ["3"], "there is nothing to verify it by"
 
 

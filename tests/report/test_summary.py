@@ -130,7 +130,7 @@ def test_a_verification() -> None:
         s1=attempt(1, "passed"),
         s2=attempt(2, "failed", reason="post-validation failed: output data.jsonl: data.jsonl is empty"),
         s3=attempt(3, "failed", reason="post-validation failed: lines: exit code 1"),
-        **{f"s{n}": Tale("not verified", reason="not verified: it is not ticked") for n in (4, 5, 6)},
+        **{f"s{n}": Tale("not verified", reason="not verified, since not ticked") for n in (4, 5, 6)},
     )
     check("summary_verified", frozen, controller)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -10,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 PATIENCE = 300.0
@@ -51,10 +52,10 @@ class Figure:
 
 
 def environ(folder: Path) -> dict[str, str]:
-    """The environment of every process: no settings of this shell, and byte code kept as in normal use.
+    """The environment of every process: no settings of this shell; byte code and caches as in normal use.
 
     Args:
-        folder: the byte code is kept here, so that the installed files stay as they are.
+        folder: they are kept beside it, so that installed files and the user's own caches stay as they are.
     """
     dropped = (
         "PYTEST_",
@@ -65,7 +66,8 @@ def environ(folder: Path) -> dict[str, str]:
         "PYTHONDEBUG",
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    return {**kept, "PYTHONPYCACHEPREFIX": str(folder.parent / "bytecode")}
+    apart = {"PYTHONPYCACHEPREFIX": "bytecode", "XDG_CACHE_HOME": "cache"}
+    return kept | {name: str(folder.parent / value) for name, value in apart.items()}
 
 
 def run(command: Sequence[str], folder: Path) -> Run:
@@ -125,7 +127,7 @@ def table(figures: Sequence[Figure]) -> str:
         ("-", "-:", "-:", "-:", "-", "-"),
     ]
     for figure in figures:
-        digits = 2 if figure.unit in ("x", "s") else 1
+        digits = 2 if figure.unit in ("x", "s") else 1 if figure.value >= 1 else 3
         limit = "" if figure.limit is None else f"{figure.limit:g} {figure.unit}"
         peers = ", ".join(f"{name} {value}" for name, value in figure.peers.items())
         middle = f"{figure.value:.{digits}f} {figure.unit}"
@@ -139,3 +141,12 @@ def table(figures: Sequence[Figure]) -> str:
             cells = [cell.rstrip().rjust(width, "-") for cell, width in zip(row, widths, strict=True)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def show(figures: Sequence[Figure], file: Path | None) -> int:
+    """Print the table, write all samples to a file if there is to be one; the exit code."""
+    print(table(figures))
+    if file is not None:
+        values = [{**asdict(figure), "met": figure.met} for figure in figures]
+        file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    return 0 if all(figure.met for figure in figures) else 1

@@ -61,10 +61,12 @@ def fences(markdown: str) -> list[Fence]:
 
 
 def write_quick_start(folder: Path) -> None:
-    """Write the files of the README's quick start: the blocks that carry a file name."""
+    """Write the files of the README's examples: the blocks that carry a file name."""
     for fence in fences(README.read_text(encoding="utf-8")):
         if len(fence.info) == 2:
-            (folder / fence.info[1]).write_text(fence.body, encoding="utf-8")
+            path = folder / fence.info[1]
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(fence.body, encoding="utf-8")
 
 
 def plain_environment() -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import uuid
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,8 +16,12 @@ from .locating import Target
 from .plan.model import Plan, PlanError
 from .record import frozen, journal, state
 from .record.frozen import Decisions, Frozen, Wishes
+from .record.places import JOBS, STATE
 from .run import artefacts
 from .run.attempt import new_task_id
+
+if TYPE_CHECKING:
+    from .record.job_ends import OpenJobs
 
 JOURNAL = ".task_execution.log"
 
@@ -79,17 +85,34 @@ def _session(config: pytest.Config) -> tuple[Frozen, bytes, state.Records] | Non
         verify=option.steps_verify,
         rerun=option.steps_rerun,
         assume=option.steps_assume,
+        wait=bool(os.environ.get("CI")) if option.steps_wait is None else option.steps_wait,
         command=locating.command_for(config, target.path),
     )
-    decisions = frozen.decide(plan, wishes, records, os.environ, lambda s: artefacts.assumable(s, folder))
-    return _freeze(config, target, plan, decisions, records), data, records
+    jobs = _jobs(folder, records)
+    decisions = frozen.decide(
+        plan, wishes, records, os.environ, lambda s: artefacts.assumable(s, folder), jobs
+    )
+    return _freeze(config, target, plan, decisions, records, jobs), data, records
+
+
+def _jobs(folder: Path, records: state.Records) -> OpenJobs | None:
+    if not (folder / STATE / JOBS).is_dir():
+        return None
+    from .record import job_ends  # only where there were jobs
+    from .run.jobs import look_all
+
+    return job_ends.sort_out(look_all(folder / STATE), records)
 
 
 def _freeze(
-    config: pytest.Config, target: Target, plan: Plan, decisions: Decisions, records: state.Records
+    config: pytest.Config,
+    target: Target,
+    plan: Plan,
+    decisions: Decisions,
+    records: state.Records,
+    jobs: OpenJobs | None,
 ) -> Frozen:
     option = config.option
-    dry = bool(option.collectonly or getattr(option, "setuponly", 0) or getattr(option, "setupplan", 0))
     ci = bool(os.environ.get("CI"))
     return Frozen(
         plan=plan,
@@ -110,11 +133,18 @@ def _freeze(
         command=locating.command_for(config, target.path),
         checks_parallel=_checks_parallel(config),
         secrets=(*plan.definitions.secrets, *config.getini("steps_secrets")),
-        dry=dry,
+        dry=locating.dry(config),
         live=config.get_verbosity() > 0 or option.capture == "no",
         strict=ci if option.steps_strict is None else option.steps_strict,
         untick=option.steps_untick,
         args=target.args,
+        spent={name: s.spent for name, s in records.steps.items() if s.spent},
+        jobs=jobs.open if jobs else {},
+        fallen=jobs.fallen if jobs else {},
+        steps=decisions.steps,
+        waiting=decisions.waiting,
+        rerun=option.steps_rerun,
+        budget=option.steps_budget,
     )
 
 

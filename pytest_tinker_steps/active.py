@@ -15,15 +15,19 @@ from .console import Console
 from .plan.model import PlanError, Step
 from .record import lock, state, ticking
 from .record.controller import Controller
-from .record.frozen import STATE, Frozen
-from .record.journal import Journal, JournalError
+from .record.frozen import Frozen
+from .record.journal import Journal, JournalError, now
+from .record.places import STATE
 from .run.attempt import StepRun, Upstream
 from .run.process import Processes
 from .run.redaction import Redactor, secret_values
-from .run.surroundings import Surroundings, base_environ
+from .run.surroundings import Surroundings, base_environ, layered
 
 if TYPE_CHECKING:
+    from .jobwatch import JobWatch
+    from .record.jobs import Job
     from .run.attempt import Emit
+    from .run.budget import Budget
 
 
 class Active:
@@ -48,6 +52,7 @@ class Active:
         self._watched = False
         self._lock: lock.Lock | None = None
         self._events: dict[str, list[dict[str, Any]]] = {}
+        self._jobwatch: JobWatch | None = None
 
     # -- begin and end
 
@@ -95,6 +100,26 @@ class Active:
             except JournalError as error:
                 raise PlanError(f"{error}; nothing was started") from None
             self.console.lines(said)
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Give jobs whose supervisors died new ones."""
+        for job in (*self.frozen.jobs.values(), *self.frozen.fallen.values()):
+            self._watch(job)
+            from .record.jobs import UNSUPERVISED  # only sessions with jobs pay for it
+            from .run import jobs
+
+            around = self._surroundings()
+            step = self.frozen.by_id.get(job.step)
+            definition = step.definition if step else None
+            own = (definition.env, definition.main.env) if definition else ()
+            try:
+                jobs.adopt(around.state, job.task_id, environ=layered(around.environ, *own))
+            except jobs.JobError as error:
+                self.console.lines([f"! step_{job.step}'s job has no supervisor: {error}"])
+            else:
+                if job.state == UNSUPERVISED:
+                    self.console.lines([f"step_{job.step}'s job (pid {job.pid}) has a supervisor again"])
 
     def _tell(self, step: Step, event: dict[str, Any]) -> None:
         self.console.show(step, event)
@@ -140,22 +165,90 @@ class Active:
     # -- steps
 
     def step_run(self, step: Step, item: pytest.Item) -> StepRun:
-        """The run of one step in this process."""
+        """The run of one step in this process; for the end of a job, that of the step whose job it is."""
+        if step.ends:
+            step = self.frozen.by_id[step.ends]
         upstream = tuple(
-            Upstream(need.step, definition.outputs)
+            Upstream(self.frozen.by_id[need.step].ends or need.step, definition.outputs)
             for need in step.needs
             if need.state == "passed" and (definition := self.frozen.by_id[need.step].definition)
         )
         return StepRun(
             step,
-            self.frozen.task_ids[step.id],
+            self.frozen.task_ids.get(step.id, ""),
             self._surroundings(),
             self._emit_for(item),
             upstream=upstream,
             open_since_ns=self.frozen.open_since.get(step.id, 0),
             identity=self.frozen.identities.get(step.id, ()),
             live=self.frozen.live and not self.worker,
+            anew=self.frozen.rerun,
+            spent_before=self.frozen.spent.get(step.id, 0.0),
         )
+
+    def job_of(self, name: str) -> Job | None:
+        """The newest job of a step, as it is now."""
+        from .run.jobs import look_all
+
+        return next((job for job in reversed(look_all(self._surroundings().state)) if job.step == name), None)
+
+    def concluded(self, end: Step) -> bool:
+        """Whether nothing has to be run for the end of a job; then it has a verdict.
+
+        A worker says no: whoever sent the item has asked before.
+        """
+        if self.frozen.dry or self.controller is None:
+            return self.frozen.dry
+        if self.controller.verdicts.get(end.ends, "started") == "started":
+            if end.id in self.frozen.waiting:
+                return False
+            job = self.job_of(end.ends)
+            if job is not None and not job.live:
+                return False
+        self.controller.conclude(end)
+        return True
+
+    def settled(self, step: Step) -> None:
+        """What is to be done in the controller when a step has its verdict."""
+        assert self.controller is not None
+        tale = self.controller.tales.get(step.ends or step.id)
+        if tale is not None and tale.job is not None:
+            self._watch(tale.job, told=bool(step.ends))
+        if self._jobwatch is not None:
+            self._jobwatch.look()
+        definition = step.definition
+        if definition is None or definition.main.mode not in ("chunked", "stream"):
+            return
+        if self.controller.verdicts.get(step.id) == "passed":
+            from .run.mains import pieces
+
+            pieces.discard(self._surroundings().state, step.id)
+
+    def _watch(self, job: Job, *, told: bool = False) -> None:
+        """Tell from now on what happens to a job while other steps run; no more when its end was told."""
+        if self._jobwatch is None:
+            from .jobwatch import JobWatch  # only sessions with jobs pay for it
+
+            self._jobwatch = JobWatch(self.frozen.folder / STATE, self.console.lines)
+        if job.live and not told:
+            self._jobwatch.add(job)
+        else:
+            self._jobwatch.drop(job)
+
+    def tell_job(self, item: pytest.Item, job: Job) -> None:
+        """Tell the controller what a step's job has become."""
+        from .record.plain import to_plain
+
+        who = {"step": job.step, "task_id": job.task_id, "timestamp": now()}
+        self._emit_for(item)({"event": "job", "status": job.state, **who, "job": to_plain(job)})
+
+    def over_budget(self, step: Step) -> str:
+        """Why a step may not begin any more, or an empty string."""
+        limit = step.definition.budget_usd if step.definition else None
+        if self.frozen.dry or (self.frozen.budget is None and limit is None):
+            return ""
+        budget = self._surroundings().budget
+        return budget.reached(step.id, limit, self.frozen.spent.get(step.id, 0.0)) if budget else ""
 
     def _emit_for(self, item: pytest.Item) -> Emit:
         def emit(event: dict[str, Any]) -> None:
@@ -166,7 +259,8 @@ class Active:
                 item.user_properties.append((f"{event['phase']}: {event['name']}", said))
             if self.controller is not None:
                 self.controller.event(event)
-            else:
+            elif not event.get("shown"):
+                # Nobody watches a worker, and a main of hours would pile them up.
                 self._events.setdefault(item.nodeid, []).append(event)
 
         return emit
@@ -193,8 +287,21 @@ class Active:
                 redactor=redactor,
                 checks_parallel=self.frozen.checks_parallel,
                 environ=environ,
+                run_id=self.frozen.run_id,
+                journal=self.frozen.folder / self.frozen.journal_name,
+                secrets=self.frozen.secrets,
+                budget=self._budget(),
             )
         return self._around
+
+    def _budget(self) -> Budget | None:
+        """Where costs are added up, if anything depends on their sum."""
+        definitions = (step.definition for step in self.frozen.plan.steps)
+        if self.frozen.budget is None and all(d is None or d.budget_usd is None for d in definitions):
+            return None
+        from .run.budget import Budget, costs_of
+
+        return Budget(costs_of(self.frozen.folder / STATE, self.frozen.run_id), self.frozen.budget)
 
     def redact(self, text: str) -> str:
         return self._around.redactor.text(text) if self._around else text
@@ -218,11 +325,12 @@ class Active:
             )
             return ended.tail.strip() if ended.exit == 0 else None
 
-        head = git("rev-parse", "HEAD")
-        dirty = git("status", "--porcelain", "--untracked-files=no") if head else None
+        # Both at once: the commit, and "-dirty" behind it when a file under version control has changed.
+        told = git("describe", "--always", "--abbrev=64", "--exclude=*", "--dirty")
+        head, dirty = (None, None) if told is None else (told.removesuffix("-dirty"), told.endswith("-dirty"))
         return {
             "git_head": head,
-            "git_dirty": None if dirty is None else bool(dirty),
+            "git_dirty": dirty,
             "python": sys.version.split()[0],
             "pytest": pytest.__version__,
             "plugin": __version__,

@@ -34,7 +34,7 @@ class StepFile(pytest.Module):
     def collect(self) -> Iterator[pytest.Item]:
         frozen = self.active.frozen
         shared: dict[str, Any] = {}
-        for name in frozen.selection.ids:
+        for name in (*frozen.selection.ids, *(step.id for step in frozen.ends)):
             item: StepItem = StepItem.from_parent(
                 self, name=f"step_{name}", callobj=step_body, step=frozen.by_id[name], **shared
             )
@@ -67,7 +67,9 @@ class StepItem(pytest.Function):
     def __init__(self, *, step: Step, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.step = step
-        self.extra_keyword_matches.update({ITEM, f"{ITEM}{step.id.lower()}::", step.title})
+        # The end of a job goes with the step whose job it is.
+        name = (step.ends or step.id).lower()
+        self.extra_keyword_matches.update({ITEM, f"{ITEM}{name}::", step.title})
 
     def reportinfo(self) -> tuple[Any, int, str]:
         return self.path, self.step.box.line - 1, f"{self.name} {self.step.title}"
@@ -94,14 +96,16 @@ def in_list_order(items: list[pytest.Item]) -> None:
     Other plugins shuffle items or put failed ones first; a plan has an order.
     """
     places = [index for index, item in enumerate(items) if isinstance(item, StepItem)]
-    steps = sorted((items[index] for index in places), key=_index)
-    for place, item in zip(places, steps, strict=True):
+    found = [item for item in items if isinstance(item, StepItem)]
+    own = {item.step.id: item.step.index for item in found}
+
+    def place_of(item: StepItem) -> tuple[int, int]:
+        # The end of a job has the place of the first step that waits for it, or of the step itself.
+        step = item.step
+        return step.index, 1 if not step.ends else 2 if own.get(step.ends) == step.index else 0
+
+    for place, item in zip(places, sorted(found, key=place_of), strict=True):
         items[place] = item
-
-
-def _index(item: pytest.Item) -> int:
-    assert isinstance(item, StepItem)
-    return item.step.index
 
 
 def deadline(step: Step) -> float:
@@ -116,7 +120,10 @@ def deadline(step: Step) -> float:
         return 60.0
     main = definition.main
     first = main.test_first.timeout if main.test_first else 0.0
-    total = (first + main.timeout) * main.retry.attempts
+    runs = main.timeout if main.mode in ("foreground", "background") and not step.ends else main.max_runtime
+    total = (first + runs) * main.retry.attempts
+    if main.recover is not None:
+        total += main.timeout * (main.retry.attempts - 1)
     delay = main.retry.delay
     for _ in range(main.retry.attempts - 1):
         total += delay * (1 + main.retry.jitter)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,8 +21,50 @@ if TYPE_CHECKING:
 COLOURS = {"✓": "green", "✗": "red", "!": "yellow", "?": "yellow", "·": "yellow"}
 
 
+PASSING = ("progress", "waiting")
+"""Events whose line the next one of their kind replaces."""
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 60.0
+"""Seconds between two such lines where they cannot be painted over; the pauses double."""
+
+
+@dataclass(slots=True)
+class _Passing:
+    """The passing lines of one step where all lines stay.
+
+    Attributes:
+        unsaid: the newest, as long as it was not printed.
+        said: the last one that was.
+        due: when the next may be, on the monotonic clock.
+        pause: seconds until the one after it.
+    """
+
+    unsaid: str = ""
+    said: str = ""
+    due: float = 0.0
+    pause: float = FIRST_PAUSE
+
+    def take(self, text: str) -> bool:
+        """Whether a new line is to be printed now."""
+        moment = time.monotonic()
+        if moment < self.due or text == self.said:
+            self.unsaid = text
+            return False
+        self.unsaid, self.said = "", text
+        self.due = moment + self.pause
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+        return True
+
+    @property
+    def rest(self) -> list[str]:
+        """The last line, if it was not printed."""
+        return [self.unsaid] if self.unsaid not in ("", self.said) else []
+
+
 class Console:
     """Where the lines of steps go.
+
+    How far a step is shows in one line that is painted over, on a terminal; elsewhere in lines whose pauses
+    grow.
 
     Args:
         together: whether a step's lines are held back until it is settled (steps side by side).
@@ -30,6 +75,8 @@ class Console:
         self._frozen = frozen
         self._together = together
         self._held: dict[str, list[str]] = {}
+        self._passing: dict[str, _Passing] = {}
+        self._painted = 0
         self.verbosity = config.get_verbosity()
 
     @property
@@ -46,7 +93,8 @@ class Console:
         """Print what people are to see of one event."""
         if self.reporter is None or self._frozen.dry or self.verbosity < -1:
             return
-        if event["event"] == "output":
+        kind = event["event"]
+        if kind == "output":
             self._raw(event["text"])
             return
         if self.verbosity == -1:
@@ -55,13 +103,58 @@ class Console:
             text = list(lines.of(event, title=step.title, journal=self._frozen.journal_name))
         if not text:
             return
+        if kind in PASSING:
+            self._pass(step.id, kind, text[-1])
+            return
+        if step.id in self._passing and kind in ("phase", "job_ended", "attempt_finished"):
+            passing = self._passing.pop(step.id)
+            text = [*(() if self.repaints else passing.rest), *text]
         if self._together:
             held = self._held.setdefault(step.id, [])
             held.extend(text)
-            if event["event"] not in ("attempt_finished", "verify_finished"):
+            if kind not in ("attempt_finished", "verify_finished"):
                 return
             text = self._held.pop(step.id)
         self.lines(text)
+
+    @property
+    def repaints(self) -> bool:
+        """Whether a line can be painted over, and nobody else writes in between."""
+        reporter = self.reporter
+        if reporter is None or self._together or self._frozen.live or os.environ.get("TERM") == "dumb":
+            return False
+        return bool(reporter.isatty)
+
+    def _pass(self, name: str, kind: str, text: str) -> None:
+        passing = self._passing.setdefault(name, _Passing())
+        if self.repaints:
+            self._paint(text)
+        elif self._together:
+            passing.unsaid = text  # of a block that is printed at its end only the last one tells something
+        elif passing.take(text):
+            self.lines([text])
+        if kind == "waiting":
+            passing.unsaid = ""  # what was waited for says itself how it ended
+
+    def _paint(self, text: str) -> None:
+        """Write a line that the next one replaces."""
+        reporter = self.reporter
+        assert reporter is not None
+        with self._uncaptured():
+            writer = reporter._tw
+            if not self._painted:
+                reporter.ensure_newline()
+                if writer.width_of_current_line:
+                    writer.line()
+            shown = text[: max(1, writer.fullwidth - 1)]
+            # With spaces, since a terminal without colours may know no sequences at all.
+            writer.write_raw(f"\r{shown.ljust(self._painted)}", flush=True)
+            self._painted = len(shown)
+
+    def _unpaint(self) -> None:
+        if self._painted and self.reporter is not None:
+            self.reporter._tw.write_raw(f"\r{' ' * self._painted}\r", flush=True)
+            self._painted = 0
 
     def _one_line(self, step: Step, event: dict[str, Any]) -> list[str]:
         if event["event"] in ("unticked", "tick_failed"):
@@ -78,6 +171,8 @@ class Console:
         if reporter is None or not text:
             return
         with self._uncaptured():
+            self._unpaint()
+            reporter.ensure_newline()
             if reporter._tw.width_of_current_line:
                 reporter._tw.line()  # behind the dots of other tests
             for line in text:
@@ -88,6 +183,7 @@ class Console:
         reporter = self.reporter
         assert reporter is not None
         with self._uncaptured():
+            self._unpaint()
             reporter.ensure_newline()
             reporter.write(text, flush=True)
             if not text.endswith("\n"):

@@ -110,6 +110,8 @@ def pre_flight(step_run: Running) -> None:
         if active.frozen.mode == "verify":
             run.begin(event="verify_started")
             return
+        if step_run.request.node.step.ends:
+            return  # of an attempt that began long ago
         run.begin()
         while True:
             try:
@@ -132,7 +134,11 @@ def step_body(
     step_run: Running,
     post_validation: Callable[[], None],
 ) -> None:
-    """The body of every step: the run on minimal data, the main, then the post-validations."""
+    """The body of every step: the run on minimal data, the main, then the post-validations.
+
+    A background main ends it when its job is ready. The rest, from the end of the job, is the body of a
+    second item, the job's end.
+    """
     __tracebackhide__ = True
     run, active, request = step_run.run, step_run.active, step_run.request
     with reported(active):
@@ -145,11 +151,20 @@ def step_body(
             arguments = {name: request.getfixturevalue(name) for name in parameters(function)}
             run.call(function, arguments, environ)
 
+        is_end = bool(request.node.step.ends)
+        to_be_run = not is_end
         while True:
             try:
-                run.test_first(call)
-                run.main(call)
-                active.cancel_timeout(request.node)
+                if to_be_run:
+                    run.test_first(call)
+                    run.main(call)
+                    active.cancel_timeout(request.node)
+                    if run.started is not None:
+                        active.tell_job(request.node, run.started)
+                        if not is_end:
+                            return
+                if is_end:
+                    _wait_for_job(step_run)
                 post_validation()
                 return
             except PhaseFailed as failure:
@@ -161,6 +176,26 @@ def step_body(
                     "timeout" if timed_out else "exit", f"main failed: {error}"
                 ):
                     raise
+            to_be_run = True
+
+
+def _wait_for_job(running: Running) -> None:
+    """Wait for the end of a step's job.
+
+    Raises:
+        PhaseFailed: it did not end well.
+    """
+    run, active, node = running.run, running.active, running.request.node
+    job = run.started or active.job_of(run.step.id)
+    if job is None:
+        raise PhaseFailed(None, f"the job of step_{run.step.id} is gone: its folder was removed")
+    if run.started is None:
+        run.resume(job)
+    run.started = None
+    ended = run.wait_for_end(job)
+    active.tell_job(node, ended)
+    active.cancel_timeout(node)
+    run.judge(ended)
 
 
 class reported:  # noqa: N801 - reads as a sentence where it is used

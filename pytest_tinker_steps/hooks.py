@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from collections.abc import Generator, Iterator
@@ -99,7 +100,9 @@ class Hooks:
         ):
             # xdist stops by an interruption; without it pytest says that tests failed.
             status = pytest.ExitCode.TESTS_FAILED
-        bad = [verdict for verdict in controller.verdicts.values() if verdict not in OK]
+        # What goes on at the end of a strict session has not passed.
+        good = [verdict for verdict in OK if verdict != "started" or not self.frozen.strict]
+        bad = [verdict for verdict in controller.verdicts.values() if verdict not in good]
         if status == pytest.ExitCode.OK and (bad or controller.broken):
             status = pytest.ExitCode.TESTS_FAILED
         return int(status)
@@ -142,6 +145,10 @@ class Hooks:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         collect.in_list_order(session.items)
+        if not gc.get_freeze_count():
+            # What is there now stays until the end: no collection, and not pytest's last one, has to look at
+            # it. Once in a process, so that what other sessions in it leave can go.
+            gc.freeze()
 
     # -- running
 
@@ -153,7 +160,14 @@ class Hooks:
             return True
         if not isinstance(item, StepItem):
             return None
-        item.skipped = self.frozen.skips.get(item.step.id) or self._blocked(item.step)
+        if item.step.ends and self.active.concluded(item.step):
+            return True
+        item.skipped = (
+            self.frozen.skips.get(item.step.id)
+            or self._blocked(item.step)
+            or (item.step.id not in self.frozen.refusals and self.active.over_budget(item.step))
+            or ""
+        )
         if item.skipped:
             item.add_marker(pytest.mark.skip(reason=item.skipped))
         # Run here, so that no plugin that repeats failed tests ever repeats a step.
@@ -183,7 +197,8 @@ class Hooks:
         told: Any = report  # further attributes travel with a report, also from a worker
         told.steps_reason = self.active.redact(_reason(call))
         told.steps_warned = False
-        text = report.longreprtext
+        self._mark_started(item, report)
+        text = report.longreprtext if report.longrepr else ""
         safe = self.active.redact(text)
         if safe != text:
             reason = told.steps_reason
@@ -196,6 +211,19 @@ class Hooks:
             told.steps_warned = True
         if self.active.worker:
             told.steps_events = self.active.take_events(item.nodeid)
+
+    def _mark_started(self, item: StepItem, report: pytest.TestReport) -> None:
+        """A job that goes on is neither passed nor failed."""
+        running: Any = item.funcargs.get("step_run")
+        job = running.run.started if running is not None and report.when == "call" else None
+        told: Any = report
+        told.steps_started = job is not None and report.passed
+        if job is not None and report.passed:
+            why = f"started: its job goes on (pid {job.pid})"
+            report.outcome = "skipped"
+            report.longrepr = (str(item.path), item.step.box.line, why)
+        elif report.when == "setup" and item.step.id in self.frozen.jobs and item.skipped:
+            told.steps_started = True
 
     # -- reports, in the controller
 
@@ -229,6 +257,7 @@ class Hooks:
             self._reasons.pop(step.id, ""),
             warned=step.id in self._warned,
         )
+        self.active.settled(step)
         if controller.broken:
             self.active.stop(controller.broken)
 
@@ -250,6 +279,8 @@ class Hooks:
             return category, letter, word
         if getattr(report, "steps_warned", False):
             category, letter, word = "warned", "w", "WARNED"
+        if getattr(report, "steps_started", False):
+            category, letter, word = "started", "s", "STARTED"
         if self.active.console.own_result and not self._summing_up:
             return category, "", ""
         return category, letter, word
@@ -317,6 +348,7 @@ class DistributionHooks:
             len(parse_tx_spec_config(config)),
             self._report_skip,
             self._stopped,
+            self.active.concluded,
         )
 
     def _verdicts(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pytest
 from . import keywords
 from .plan import graph, tasklist
 from .plan.model import Definitions, Plan, PlanError
+from .record import definition_cache
 
 LISTS = ("SPEC.md", "tasks.md")
 DEFINITIONS = (".claude/tasks/step_definitions.yaml", "step_definitions.yaml")
@@ -101,6 +102,12 @@ def _target_of(config: pytest.Config, lists: list[str], given: list[str]) -> Tar
     return Target(path, only, (*others, str(path)))
 
 
+def dry(config: pytest.Config) -> bool:
+    """Whether nothing is run, recorded or ticked in this session."""
+    option = config.option
+    return bool(option.collectonly or getattr(option, "setuponly", 0) or getattr(option, "setupplan", 0))
+
+
 def nodeid(config: pytest.Config, path: Path) -> str:
     # Outside the root directory pytest would give it no name at all.
     return os.path.relpath(path, config.rootpath).replace(os.sep, "/")
@@ -143,13 +150,23 @@ def _definitions(config: pytest.Config, folder: Path) -> Definitions:
     for name in candidates:
         path = folder / name
         if path.is_file():
-            from .plan import definitions
-
             shown = nodeid(config, path)
             try:
-                return definitions.load(path.read_bytes(), shown)
+                data = path.read_bytes()
             except OSError as error:
                 raise PlanError(f"{shown}: the definitions cannot be read: {error.strerror}") from None
+            return _read(data, shown, keep=not (dry(config) or config.option.steps_plan))
     if setting:
         raise PlanError(f"steps_definitions = {setting}: there is no such file below {folder}")
     return Definitions(path=nodeid(config, folder / candidates[0]))
+
+
+def _read(data: bytes, shown: str, *, keep: bool) -> Definitions:
+    found = definition_cache.find(data, shown)
+    if found is None:
+        from .plan import definitions
+
+        found = definitions.load(data, shown)
+        if keep:
+            definition_cache.keep(data, shown, found)
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 
@@ -45,6 +47,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_false",
         help="do not, also when $CI is set",
     )
+    group.addoption(
+        "--steps-wait",
+        action="store_true",
+        default=None,
+        help="at the end, wait for background jobs that still run (default when $CI is set)",
+    )
+    group.addoption(
+        "--no-steps-wait",
+        dest="steps_wait",
+        action="store_false",
+        help="do not, also when $CI is set",
+    )
+    group.addoption(
+        "--steps-budget",
+        metavar="USD",
+        help="begin nothing more when the costs that the steps report have reached this sum",
+    )
+    group.addoption(
+        "--steps-monitor",
+        action="store_true",
+        help="show the background jobs of the list and how they are doing; run nothing",
+    )
+    group.addoption(
+        "--steps-follow",
+        action="store_true",
+        help="the same, repainted until no job is alive",
+    )
+    group.addoption(
+        "--steps-stop",
+        metavar="SELECTION",
+        help="end the background jobs of these steps in order, and record who did it",
+    )
     parser.addini("steps_list", "task list, relative to the configuration file (SPEC.md, else tasks.md)")
     parser.addini("steps_definitions", "definitions file, relative to the folder of the task list")
     parser.addini("steps_checks_parallel", "how many checks of a phase run at once", default="3")
@@ -79,8 +113,35 @@ def _has_steps(config: pytest.Config) -> bool:
     )
 
 
+def _usd(text: str) -> float:
+    """The number of ``--steps-budget``."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise pytest.UsageError(f"--steps-budget {text}: give US dollars above 0, for example 50 or 2.50")
+    return number
+
+
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    if config.option.steps_plan:
+    option = config.option
+    # Workers of xdist get the number.
+    if isinstance(option.steps_budget, str):
+        option.steps_budget = _usd(option.steps_budget)
+    if option.steps_stop is not None:
+        from .monitorview import stop
+
+        return stop(config, option.steps_stop)
+    if option.steps_follow:
+        from .monitorview import follow
+
+        return follow(config)
+    if option.steps_monitor:
+        from .monitorview import show as show_jobs
+
+        return show_jobs(config)
+    if option.steps_plan:
         from .planview import show
 
         return show(config)
@@ -90,12 +151,22 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     if _has_steps(config):
-        from .activation import activate
+        was_enabled = gc.isenabled()
+        gc.disable()  # of what is loaded here nothing can go, and looking for it takes a fifth of the time
+        try:
+            _activate(config)
+        finally:
+            if was_enabled:
+                gc.enable()
 
-        active = activate(config)
-        if active is not None:
-            from . import fixtures, hooks
 
-            config.pluginmanager.register(fixtures, "tinker_steps_fixtures")
-            for name, plugin in hooks.plugins(active):
-                config.pluginmanager.register(plugin, f"tinker_steps_{name}")
+def _activate(config: pytest.Config) -> None:
+    from .activation import activate
+
+    active = activate(config)
+    if active is not None:
+        from . import fixtures, hooks
+
+        config.pluginmanager.register(fixtures, "tinker_steps_fixtures")
+        for name, plugin in hooks.plugins(active):
+            config.pluginmanager.register(plugin, f"tinker_steps_{name}")

@@ -49,6 +49,7 @@ class StepScheduling:
         nodes: how many workers were asked for.
         report: tells the session that a node id is skipped, and why.
         stopped: why nothing more may be started, or an empty string.
+        concluded: whether nothing has to be run for the end of a job, which has a verdict then.
     """
 
     def __init__(
@@ -58,18 +59,22 @@ class StepScheduling:
         nodes: int,
         report: Callable[[str, Step, str], None],
         stopped: Callable[[], str] = str,
+        concluded: Callable[[Step], bool] = lambda _: False,
     ) -> None:
         self._frozen = frozen
         self._verdicts = verdicts
         self._wanted = nodes
         self._report = report
         self._stopped = stopped
+        self._concluded = concluded
         self._ids: list[str] | None = None
         self._index: dict[str, int] = {}
         self._steps: dict[str, Step] = {}  # not given to a worker yet
         self._tests: list[str] = []
         self._frontier = graph.Frontier(())
-        self._ready: list[int] = []  # a heap of indices
+        self._ready: list[tuple[bool, int]] = []  # a heap: whether it only waits for a job, and the index
+        self._late: list[Step] = []  # ends of jobs that nobody waits for
+        self._all_over = False  # but those
         self._over: list[str] = []  # ids of steps that ended since work was last given
         self._collections: dict[WorkerController, list[str]] = {}
         self._given: dict[WorkerController, list[str]] = {}
@@ -186,6 +191,10 @@ class StepScheduling:
             self._give_up(stopped)
             return
         self._release_behind()
+        if self._late and len(self._late) == len(self._steps) and not any(self._given.values()):
+            self._all_over = True
+            late, self._late = self._late, []
+            self._release(late)
         for node, given in self._given.items():
             if given or node not in self._collections or node.shutting_down:
                 continue
@@ -202,7 +211,7 @@ class StepScheduling:
     def _next(self) -> list[str]:
         if self._ready:
             assert self._ids is not None
-            nodeid = self._ids[heapq.heappop(self._ready)]
+            nodeid = self._ids[heapq.heappop(self._ready)[1]]
             del self._steps[nodeid]
             return [nodeid]
         size = max(1, len(self._tests) // (CHUNKS_PER_NODE * max(1, len(self._given))))
@@ -214,14 +223,27 @@ class StepScheduling:
         queue = deque(steps)
         while queue:
             step = queue.popleft()
+            if self._hold_back(step):
+                continue
             nodeid = f"{self._frozen.nodeid}::{step.node_name}"
+            if step.ends and self._concluded(step):
+                del self._steps[nodeid]
+                queue.extend(self._frontier.complete(step.id))
+                continue
             why = self._blocker(step)
             if why:
                 del self._steps[nodeid]
                 self._report(nodeid, step, f"blocked by {why}")
                 queue.extend(self._frontier.complete(step.id))
             else:
-                heapq.heappush(self._ready, self._index[nodeid])
+                heapq.heappush(self._ready, (bool(step.ends), self._index[nodeid]))
+
+    def _hold_back(self, step: Step) -> bool:
+        """Keep the end of a job that nobody waits for until all else is over."""
+        if not step.ends or step.id in self._frozen.waiting or self._all_over:
+            return False
+        self._late.append(step)
+        return True
 
     def _blocker(self, step: Step) -> str | None:
         settled = step.id in self._frozen.skips or step.id in self._frozen.refusals
@@ -251,7 +273,9 @@ def blocker(step: Step, frozen: Frozen, verdicts: dict[str, str]) -> str | None:
         for need in step.needs
         if need.step in frozen.selected and (need.step in reached or not frozen.satisfied(need.step))
     )
-    return graph.blocked_by(step, reached, waited)
+    found = graph.blocked_by(step, reached, waited)
+    # The end of a job is the last word on its step, and people know the step.
+    return found.replace("@ended (", " (") if found else None
 
 
 def skip_reports(nodeid: str, step: Step, path: str, reason: str) -> list[pytest.TestReport]:

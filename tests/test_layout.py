@@ -32,6 +32,8 @@ ONLY_IN = {
         "plan/check_shapes.py",
         "plan/definition_errors.py",
         "plan/definitions.py",
+        "plan/main_shapes.py",
+        "plan/monitor_shapes.py",
         "plan/scalars.py",
         "plan/schema.py",
     },

@@ -82,7 +82,11 @@ def shell(command: str, cwd: Path, env: dict[str, str], timeout: float) -> subpr
 
 def test_the_quick_start_does_what_it_says(tmp_path: Path) -> None:
     picture.write_quick_start(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_definitions.yaml", "tasks.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step_definitions.yaml",
+        "tasks.md",
+        "training",
+    ]
     todo = [(command, code) for command, code in commands(README) if command not in (SETUP_PLAN, SETUP_TESTS)]
     assert len(todo) > 8
     said = {}
@@ -93,6 +97,10 @@ def test_the_quick_start_does_what_it_says(tmp_path: Path) -> None:
     boxes = tasklist.parse((tmp_path / "tasks.md").read_bytes(), "tasks.md").boxes
     assert [box.done for box in boxes] == [True, True, True]
     assert (tmp_path / "public" / "count.txt").read_text().split() == ["6"]
+    boxes = tasklist.parse((tmp_path / "training" / "tasks.md").read_bytes(), "tasks.md").boxes
+    assert [box.done for box in boxes] == [True, True, True, True]
+    assert "1 started" in said["pytest training/tasks.md --steps 1-3"]
+    assert "step_2" in said["pytest training/tasks.md --steps-monitor"]
     assert "PUBLISH_TO is not set" in said["pytest --steps all"]
     assert (
         "nothing left to do" in said["pytest --steps continue"]
@@ -282,7 +290,7 @@ def test_mistakes_in_the_page_of_definitions_are_reported_in_those_words() -> No
     assert list(caught.value.problems) == said.splitlines()
 
 
-NAMED_BY = {"emit": 0, "_emit": 0, "append": 0, "_event": 2}
+NAMED_BY = {"emit": 0, "_emit": 0, "append": 0, "event": 0, "_event": 2}
 """Functions that take the name of an event, and at which place."""
 
 
@@ -300,7 +308,14 @@ def _events_in_the_code() -> set[str]:
                 keys = [ast.unparse(key) if key else "" for key in node.keys]
                 named += [value for key, value in zip(keys, node.values, strict=True) if key == "'event'"]
     found = {state.STARTED, state.FINISHED, state.INTERRUPTED, state.TICKED, state.UNTICKED}
-    found |= {"blocked", "not_started", "verify_started", "verify_finished"}  # chosen by a condition
+    found |= {
+        "blocked",
+        "not_started",
+        "verify_started",
+        "verify_finished",
+        "sample",
+        "alert",
+    }  # chosen by a condition
     return found | {str(name.value) for name in named if isinstance(name, ast.Constant)}
 
 

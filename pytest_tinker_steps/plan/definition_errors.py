@@ -26,6 +26,7 @@ _EXPECTED = {
     "model_type": ("a mapping", "write 'key: value' lines"),
 }
 _BOUNDS = {
+    "greater_than": ("more than", "gt"),
     "greater_than_equal": ("at least", "ge"),
     "less_than_equal": ("at most", "le"),
 }
@@ -59,7 +60,7 @@ def _words(kind: str, detail: dict[str, Any]) -> str:
         return f"must be {expected}, not {found}; {hint}"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
-        return f"must be {words} {context[bound]}, not {detail['input']}; change the number"
+        return f"must be {words} {context[bound]:g}, not {detail['input']}; change the number"
     if kind == "string_pattern_mismatch":
         return PATTERN_WORDS[context["pattern"]].format(found=found)
     if kind == "literal_error":

@@ -5,46 +5,34 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
-from pytest_tinker_steps.plan import definition_errors, rules
-from pytest_tinker_steps.plan.check_shapes import CheckShape, ExpectShape, MetricShape, RetryShape
+from pytest_tinker_steps.plan import converting, definition_errors, rules
+from pytest_tinker_steps.plan.check_shapes import CheckShape
+from pytest_tinker_steps.plan.main_shapes import MainShape
 from pytest_tinker_steps.plan.model import (
+    DEFAULT_BATCH_SIZE,
     DEFAULT_CHECK_TIMEOUT,
+    DEFAULT_LOG_SIZE,
     DEFAULT_MAIN_TIMEOUT,
+    DEFAULT_MAX_RUNTIME,
     Check,
-    Command,
     Criterion,
     Definition,
     Definitions,
-    Expect,
-    IdentityPart,
     Main,
-    Metric,
     Monitor,
-    Need,
-    NeedState,
-    Pairs,
     PlanError,
-    Retry,
-    TestFirst,
+    ReadyWhen,
+    Stall,
     Where,
 )
+from pytest_tinker_steps.plan.monitor_shapes import MonitorShape
 from pytest_tinker_steps.plan.pipelines import ending_filter
-from pytest_tinker_steps.plan.schema import (
-    MODES,
-    DefaultsShape,
-    File,
-    IdentityShape,
-    MainShape,
-    MonitorShape,
-    StepShape,
-    TestFirstShape,
-    json_schema,
-)
+from pytest_tinker_steps.plan.schema import MODES, DefaultsShape, File, StepShape, json_schema
 from pytest_tinker_steps.plan.yaml_source import Map, Problem, Seq, read
 
 __all__ = ["json_schema", "load"]
@@ -55,8 +43,6 @@ LONG_MAIN = 300.0
 # Not validated: that would build a validator for each of them beside the one for the whole file.
 _NO_DEFAULTS = DefaultsShape.model_construct()
 _NO_MAIN = MainShape.model_construct()
-_NO_RETRY = Retry()
-_ALL_CAUSES = _NO_RETRY.when
 
 
 def load(text: bytes, path: str) -> Definitions:
@@ -156,13 +142,14 @@ class _Builder:
             main=self._main(shape, below),
             post_validation=self._checks(shape.post_validation, below.get("post_validation")),
             background=self._monitors(shape.background, below.get("background")),
-            needs=None if shape.needs is None else tuple(_need(text) for text in shape.needs),
+            needs=None if shape.needs is None else tuple(converting.need(text) for text in shape.needs),
             inputs=tuple(shape.inputs or ()),
             outputs=tuple(shape.outputs or ()),
-            env=_pairs({**(defaults.env or {}), **(shape.env or {})}),
+            env=converting.pairs({**(defaults.env or {}), **(shape.env or {})}),
             cwd=shape.cwd or defaults.cwd,
-            identity=tuple(_identity(part) for part in identity or ()),
+            identity=tuple(converting.identity(part) for part in identity or ()),
             on_failure=shape.on_failure,
+            budget_usd=shape.budget_usd,
         )
 
     def _checks(self, shapes: list[CheckShape] | None, values: Any) -> tuple[Check, ...]:
@@ -174,21 +161,21 @@ class _Builder:
         kind = rules.check_kinds(value)[0]
         is_prose = kind in rules.PROSE
         check = Check(
-            name=shape.task or shape.name or name or _first_word(shape.command) or kind,
+            name=shape.task or shape.name or name or converting.first_word(shape.command) or kind,
             kind="prose" if is_prose else kind,
             where=Where(self.path, value.line),
             command=shape.command,
-            probe=_probe(kind, shape),
+            probe=converting.probe(kind, shape),
             prose=value[kind] if is_prose else "",
             timeout=shape.timeout or DEFAULT_CHECK_TIMEOUT,
             timeout_given=shape.timeout is not None,
             parallel=shape.parallel,
             critical=shape.critical,
-            expect=_expect(shape.expect),
-            metric=_metric(shape.metric),
+            expect=converting.expect(shape.expect),
+            metric=converting.metric(shape.metric),
             fix=shape.fix,
-            retry=_retry(shape.retries),
-            env=_pairs(shape.env) if isinstance(shape.env, dict) else (),
+            retry=converting.retry(shape.retries),
+            env=converting.pairs(shape.env) if isinstance(shape.env, dict) else (),
             cwd=shape.cwd,
         )
         self._warn_of_filter(check, value)
@@ -209,28 +196,44 @@ class _Builder:
     def _monitors(self, shapes: list[MonitorShape] | None, values: Any) -> tuple[Monitor, ...]:
         if not shapes:
             return ()
-        return tuple(self._monitor(shape, value) for shape, value in zip(shapes, values, strict=True))
+        names: set[str] = set()
+        return tuple(self._monitor(shape, value, names) for shape, value in zip(shapes, values, strict=True))
 
-    def _monitor(self, shape: MonitorShape, value: Map) -> Monitor:
+    def _monitor(self, shape: MonitorShape, value: Map, taken: set[str]) -> Monitor:
+        """Make a monitor with a name of its own: samples are kept by it, and two may begin with ``tail``."""
         command = shape.command or shape.monitor or shape.check or shape.alert
-        if command is None:
-            raise AssertionError("a monitor without a command passed the rules")
+        wanted = name = shape.task or shape.name or converting.monitor_name(shape, command)
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{wanted} {number}"
+        taken.add(name)
         return Monitor(
-            name=shape.task or shape.name or _first_word(command),
+            name=name,
             kind="sample" if shape.alert is None else "alert",
             command=command,
             where=Where(self.path, value.line),
             interval=shape.interval,
             alert_on=shape.alert_on,
             timeout=shape.timeout,
+            metric=converting.metric(shape.metric),
+            threshold=shape.threshold,
+            stall=Stall(shape.stall.after, shape.stall.metric) if shape.stall else None,
+            on_alert=shape.on_alert,
         )
 
     def _main(self, step: StepShape, value: Map) -> Main:
         shape: MainShape = step.main or _NO_MAIN
         timeout = shape.timeout or step.timeout
+        retry = converting.retry(shape.retries or step.retries)
+        recover = shape.recover or step.recover
         self._warn_of_untested(shape, timeout, value)
+        if recover is not None and retry.attempts == 1:
+            lines = value["main"].lines if shape.recover else value.lines
+            text = "'recover' runs between two attempts, and there is one; add 'retries'"
+            self.warnings.append(Problem(lines["recover"], text))
         return Main(
-            kind=_main_kind(shape),
+            kind=converting.main_kind(shape),
             mode=shape.mode,
             command=shape.command,
             script=shape.script,
@@ -242,14 +245,39 @@ class _Builder:
             model=shape.model,
             timeout=timeout or DEFAULT_MAIN_TIMEOUT,
             timeout_given=timeout is not None,
-            test_first=_test_first(shape.test_first),
+            test_first=converting.test_first(shape.test_first),
             criteria=self._criteria(shape, value),
-            retry=_retry(shape.retries or step.retries),
-            env=_pairs(shape.env),
+            retry=retry,
+            env=converting.pairs(shape.env),
             cwd=shape.cwd,
-            chunks=tuple(chunk.size for chunk in shape.chunks or ()),
+            max_runtime=shape.max_runtime or DEFAULT_MAX_RUNTIME,
+            ready_when=self._ready_when(shape, value),
+            log_size=shape.log_size or DEFAULT_LOG_SIZE,
+            progress=shape.progress,
+            recover=recover,
+            chunks=converting.chunks(shape),
             checkpoint_every=shape.checkpoint_every,
+            quality=self._checks(shape.quality, _below(value, "main", "quality")),
+            fix=shape.fix,
+            output=converting.output(shape, step.outputs),
+            batch_size=shape.batch_size or DEFAULT_BATCH_SIZE,
+            total=shape.total if shape.mode == "stream" else None,
+            stop_when=self._stop_when(shape, value),
         )
+
+    def _ready_when(self, shape: MainShape, value: Map) -> ReadyWhen | None:
+        ready = shape.ready_when
+        if ready is None:
+            return None
+        given = _below(value, "main", "ready_when", "check")
+        check = self._check(ready.check, given) if ready.check else None
+        return ReadyWhen(ready.file, ready.line, check)
+
+    def _stop_when(self, shape: MainShape, value: Map) -> tuple[Check, ...]:
+        given = _below(value, "main", "stop_when")
+        if isinstance(shape.stop_when, CheckShape):
+            return (self._check(shape.stop_when, given),)
+        return self._checks(shape.stop_when, given)
 
     def _warn_of_untested(self, shape: MainShape, timeout: float | None, value: Map) -> None:
         if (
@@ -283,77 +311,7 @@ class _Builder:
         )
 
 
-def _first_word(command: Command | None) -> str:
-    if command is None:
-        return ""
-    return command.split()[0] if isinstance(command, str) else command[0]
-
-
-def _probe(kind: str, shape: CheckShape) -> dict[str, Any]:
-    """The arguments of a probe, in the form that ``schema`` documents."""
-    match kind:
-        case "env":
-            return {"names": list(shape.env or ())}
-        case "import":
-            return {"modules": list(shape.import_ or ())}
-        case "executable":
-            return {"names": list(shape.executable or ())}
-        case "python":
-            return {"target": shape.python}
-        case "disk_free":
-            disk = shape.disk_free
-            return {"path": disk.path, "bytes": disk.at_least} if disk else {}
-        case "file" | "json" | "jsonl" | "yaml" | "port" | "http":
-            arguments: dict[str, Any] = getattr(shape, "json_" if kind == "json" else kind).model_dump()
-            return arguments
-    return {}
-
-
-def _expect(shape: ExpectShape | None) -> Expect:
-    return Expect(shape.exit, shape.match, shape.not_match) if shape else Expect()
-
-
-def _metric(shape: MetricShape | None) -> Metric | None:
-    return Metric(shape.name, shape.pattern, shape.min, shape.max) if shape else None
-
-
-def _retry(shape: RetryShape | None) -> Retry:
-    if shape is None:
-        return _NO_RETRY
-    when = _ALL_CAUSES if shape.when is None else tuple(shape.when)
-    return Retry(shape.attempts, shape.delay, shape.backoff, shape.jitter, when)
-
-
-def _test_first(shape: TestFirstShape | bool | None) -> Any:
-    if not isinstance(shape, TestFirstShape):
-        return shape
-    return TestFirst(
-        args=None if shape.args is None else tuple(shape.args),
-        command=shape.command,
-        env=_pairs(shape.env),
-        timeout=shape.timeout or DEFAULT_MAIN_TIMEOUT,
-    )
-
-
-def _main_kind(shape: MainShape) -> Any:
-    return next((kind for kind in rules.MAIN_KINDS if getattr(shape, kind) is not None), "none")
-
-
-def _need(text: str) -> Need:
-    step, at, state = text.rpartition("@")
-    states: dict[str, NeedState] = {"passed": "passed", "started": "started", "ended": "ended"}
-    return Need(step, states[state]) if at else Need(text)
-
-
-def _identity(shape: IdentityShape) -> IdentityPart:
-    return IdentityPart(
-        name=shape.name or shape.env or "",
-        value=shape.value or "",
-        env=shape.env,
-        when_set=shape.set,
-        when_unset=shape.unset,
-    )
-
-
-def _pairs(values: Mapping[str, str] | None) -> Pairs:
-    return tuple(values.items()) if values else ()
+def _below(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Map) else None
+    return value

@@ -7,37 +7,72 @@ wrote them, relative to the folder of the task list.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-Command = str | tuple[str, ...]
-"""A string runs under ``/bin/sh -c``, a tuple without a shell."""
+from .work import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_CHECK_TIMEOUT,
+    DEFAULT_LOG_SIZE,
+    DEFAULT_MAIN_TIMEOUT,
+    DEFAULT_MAX_RUNTIME,
+    PROBES,
+    Check,
+    Command,
+    Criterion,
+    Expect,
+    Main,
+    MainKind,
+    MainMode,
+    Metric,
+    Monitor,
+    Pairs,
+    ReadyWhen,
+    Retry,
+    RetryCause,
+    Stall,
+    TestFirst,
+    Threshold,
+    Where,
+)
 
-Pairs = tuple[tuple[str, str], ...]
-"""An immutable mapping of names to values, in the order of the file."""
-
-DEFAULT_CHECK_TIMEOUT = 30.0
-DEFAULT_MAIN_TIMEOUT = 300.0
+__all__ = [
+    "DEFAULT_BATCH_SIZE",
+    "DEFAULT_CHECK_TIMEOUT",
+    "DEFAULT_LOG_SIZE",
+    "DEFAULT_MAIN_TIMEOUT",
+    "DEFAULT_MAX_RUNTIME",
+    "PROBES",
+    "Box",
+    "Check",
+    "Command",
+    "Criterion",
+    "Definition",
+    "Definitions",
+    "Expect",
+    "IdentityPart",
+    "Main",
+    "MainKind",
+    "MainMode",
+    "Metric",
+    "Monitor",
+    "Need",
+    "NeedState",
+    "Pairs",
+    "Plan",
+    "PlanError",
+    "ReadyWhen",
+    "Retry",
+    "RetryCause",
+    "Stall",
+    "Step",
+    "TaskList",
+    "TestFirst",
+    "Threshold",
+    "Where",
+]
 
 NeedState = Literal["passed", "started", "ended"]
-RetryCause = Literal["pre", "test", "timeout", "exit", "post"]
-MainKind = Literal["command", "script", "python", "none"]
-MainMode = Literal["foreground", "background", "chunked", "stream"]
-
-PROBES = (
-    "env",
-    "import",
-    "file",
-    "json",
-    "jsonl",
-    "yaml",
-    "executable",
-    "disk_free",
-    "port",
-    "http",
-    "python",
-)
-"""Built-in checks that need no process of the user's. ``import`` asks the interpreter of the main."""
 
 
 class PlanError(Exception):
@@ -53,17 +88,6 @@ class PlanError(Exception):
 
     def __reduce__(self) -> tuple[type[PlanError], tuple[str, ...]]:
         return (PlanError, self.problems)
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """A place in a file of the user's: path as shown to people, line counted from 1."""
-
-    path: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,152 +148,6 @@ class TaskList:
 
 
 @dataclass(frozen=True, slots=True)
-class Expect:
-    """What a check's process must do: exit code, and patterns (``re.search``) in its output."""
-
-    exit: int = 0
-    match: str | None = None
-    not_match: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A number in a check's output: the first group of ``pattern``, held between ``min`` and ``max``."""
-
-    name: str
-    pattern: str
-    min: float | None = None
-    max: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How often something is tried.
-
-    Attributes:
-        attempts: total number of tries, the first included (``retries: 3`` is ``attempts: 4``).
-        delay: seconds before the second try; ``backoff`` multiplies it each time; ``jitter`` adds a
-            random share of it (0.1 = up to 10 %).
-        when: which failures are tried again; only meaningful for mains.
-    """
-
-    attempts: int = 1
-    delay: float = 0.0
-    backoff: float = 1.0
-    jitter: float = 0.0
-    when: tuple[RetryCause, ...] = ("test", "timeout", "exit", "post")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One small command or built-in probe with a timeout.
-
-    Attributes:
-        kind: ``command``, one of ``PROBES``, or ``prose`` (natural language; needs an agent).
-        command: for ``command``.
-        probe: the probe's arguments, as JSON-like builtin values, already validated.
-        prose: the text, for ``prose``.
-        timeout_given: whether the definitions say it; a default is noted in the plan.
-        fix: run once after a failure, before the check is tried again.
-    """
-
-    name: str
-    kind: str
-    where: Where
-    command: Command | None = None
-    probe: dict[str, Any] = field(default_factory=dict)
-    prose: str = ""
-    timeout: float = DEFAULT_CHECK_TIMEOUT
-    timeout_given: bool = False
-    parallel: bool = True
-    critical: bool = True
-    expect: Expect = Expect()
-    metric: Metric | None = None
-    fix: Command | None = None
-    retry: Retry = Retry()
-    env: Pairs = ()
-    cwd: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TestFirst:
-    """The run on minimal data that must pass before the main starts.
-
-    Exactly one way is given: ``args`` in place of the script's own, a ``command`` of its own, or
-    only an ``env`` added to the main's.
-    """
-
-    __test__ = False  # not a test class, whatever its name looks like to pytest
-
-    args: tuple[str, ...] | None = None
-    command: Command | None = None
-    env: Pairs = ()
-    timeout: float = DEFAULT_MAIN_TIMEOUT
-
-
-@dataclass(frozen=True, slots=True)
-class Criterion:
-    """A success criterion: with a check a critical post-validation, without one what the main must report."""
-
-    text: str
-    check: Check | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Monitor:
-    """A check repeated while a main runs.
-
-    Attributes:
-        kind: ``sample`` records the output; ``alert`` raises an alert when it exits 0 with output.
-        interval: seconds between two starts.
-        alert_on: pattern in the output that raises an alert.
-    """
-
-    name: str
-    kind: Literal["sample", "alert"]
-    command: Command
-    where: Where
-    interval: float = 60.0
-    alert_on: str | None = None
-    timeout: float = DEFAULT_CHECK_TIMEOUT
-
-
-@dataclass(frozen=True, slots=True)
-class Main:
-    """What the step does.
-
-    Attributes:
-        kind: ``none`` when the definitions give nothing to run.
-        mode: all but ``foreground`` are long work.
-        script: a Python file, run with the interpreter of the session, with ``args``.
-        python: ``module:function``, called in this process.
-        agent, skills, objective, model: for a main that an agent does or repairs.
-        test_first: ``None`` when the definitions do not say; ``False`` when they say that there is none.
-        chunks, checkpoint_every: sizes of the pieces of a chunked main.
-    """
-
-    kind: MainKind = "none"
-    mode: MainMode = "foreground"
-    command: Command | None = None
-    script: str | None = None
-    args: tuple[str, ...] = ()
-    python: str | None = None
-    agent: str | None = None
-    skills: tuple[str, ...] = ()
-    objective: str | None = None
-    model: str | None = None
-    timeout: float = DEFAULT_MAIN_TIMEOUT
-    timeout_given: bool = False
-    test_first: TestFirst | Literal[False] | None = None
-    criteria: tuple[Criterion, ...] = ()
-    retry: Retry = Retry()
-    env: Pairs = ()
-    cwd: str | None = None
-    chunks: tuple[int, ...] = ()
-    checkpoint_every: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Need:
     """An edge: the step ``step`` (as written in the definitions) must have reached ``state``."""
 
@@ -303,6 +181,7 @@ class Definition:
         key: the mapping key, or ``step: 13`` of the list shape, as it stands.
         step: id of the step.
         needs: ``None`` when not given: the step follows the one before it in the list.
+        budget_usd: US dollars; when they are spent, nothing more of the step is begun.
         where: of the key in the definitions file.
     """
 
@@ -310,7 +189,7 @@ class Definition:
     step: str
     where: Where
     pre_flight: tuple[Check, ...] = ()
-    main: Main = Main()
+    main: Main = Main()  # noqa: RUF009 - frozen
     post_validation: tuple[Check, ...] = ()
     background: tuple[Monitor, ...] = ()
     needs: tuple[Need, ...] | None = None
@@ -320,6 +199,7 @@ class Definition:
     cwd: str | None = None
     identity: tuple[IdentityPart, ...] = ()
     on_failure: Literal["fail", "warn"] = "fail"
+    budget_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +229,7 @@ class Step:
         id: the box's key.
         index: position among the steps, from 0.
         needs: resolved ids; the implicit edge of the sequence included.
+        ends: id of the background step whose job's end this is; empty for a step itself.
     """
 
     id: str
@@ -356,6 +237,7 @@ class Step:
     box: Box
     definition: Definition | None
     needs: tuple[Need, ...] = ()
+    ends: str = ""
 
     @property
     def title(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_tinker_steps.plan import thresholds
 from pytest_tinker_steps.plan.model import PROBES
 from pytest_tinker_steps.plan.yaml_source import Map, Problem, Seq
 
@@ -22,6 +23,8 @@ PROSE = ("explore", "verify", "estimate")
 CHECK_KINDS = ("command", *PROBES, *PROSE)
 MONITOR_KINDS = ("command", "monitor", "check", "alert")
 MAIN_KINDS = ("command", "script", "python")
+WATCHES = ("stall", "threshold", "metric")
+"""What a monitor without a command looks at."""
 
 _FILE_KEYS = ("steps", "defaults", "secrets")
 _SECRET_NAME = re.compile(r".*(?:_KEY|_TOKEN|_SECRET)|.*PASSWORD.*", re.IGNORECASE)
@@ -70,7 +73,7 @@ def check_kinds(value: Map) -> list[str]:
 def check(value: Map, context: Rules, allowed: Collection[str]) -> None:
     kinds = check_kinds(value)
     _one_name(value, context)
-    _not_two(value, kinds, context, "stand in one check; make a check of each")
+    not_two(value, kinds, context, "stand in one check; make a check of each")
     if not kinds and not value.keys() - allowed:
         text = "this check has nothing to run; give it a 'command' or a probe: " + ", ".join(PROBES)
         context.report(value.line, text)
@@ -84,35 +87,34 @@ def check(value: Map, context: Rules, allowed: Collection[str]) -> None:
 def monitor(value: Map, context: Rules, allowed: Collection[str]) -> None:
     kinds = [key for key in value if key in MONITOR_KINDS and value[key] is not None]
     _one_name(value, context)
-    _not_two(value, kinds, context, "stand in one monitor; make a monitor of each")
-    if not kinds and not value.keys() - allowed:
-        context.report(value.line, "this monitor has nothing to run; give it a 'command'")
-
-
-def main(value: Map, context: Rules) -> None:
-    kinds = [key for key in value if key in MAIN_KINDS and value[key] is not None]
-    _not_two(value, kinds, context, "stand in one main; keep one, or make two steps of it")
-    if value.get("args") is not None and value.get("script") is None:
-        context.report(value.lines["args"], "'args' are for a 'script'; add one, or write a 'command'")
-    if value.get("chunks") is not None and value.get("mode") != "chunked":
-        context.report(value.lines["chunks"], "'chunks' are for a chunked main; add 'mode: chunked'")
-    first = value.get("test_first")
-    takes_args = isinstance(first, Seq) or (isinstance(first, Map) and first.get("args") is not None)
-    if takes_args and value.get("script") is None:
-        text = "the arguments of 'test_first' are for a 'script'; add one, or give 'test_first' a command"
-        context.report(value.lines["test_first"], text)
-
-
-def test_first(value: Map, context: Rules) -> None:
-    _not_two(
-        value, [key for key in ("args", "command") if key in value], context, "stand in one test; keep one"
-    )
-    if not value.keys() & {"args", "command", "env"}:
-        text = "'test_first' does not say what differs from the main; add args, command or env"
+    not_two(value, kinds, context, "stand in one monitor; make a monitor of each")
+    looks = [key for key in WATCHES if value.get(key) is not None]
+    if not kinds and not looks and not value.keys() - allowed:
+        text = "this monitor has nothing to do; give it a 'command', a 'stall', a 'threshold' or a 'metric'"
         context.report(value.line, text)
+    if not kinds and looks and value.get("alert_on") is not None:
+        text = "'alert_on' looks at the output of a command; give the monitor a 'command'"
+        context.report(value.lines["alert_on"], text)
+    if isinstance(value.get("metric"), Map):
+        _one_number(value, context)
 
 
-test_first.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever its name looks like to pytest
+def _one_number(value: Map, context: Rules) -> None:
+    """A monitor that finds a number is about that number."""
+    name = value["metric"].get("name")
+    stall, threshold = value.get("stall"), value.get("threshold")
+    limit = thresholds.parse(threshold) if isinstance(threshold, str) else None
+    named = {
+        "threshold": limit.metric if limit else None,
+        "stall": stall.get("metric") if isinstance(stall, Map) else None,
+    }
+    for key, other in named.items():
+        if isinstance(name, str) and isinstance(other, str) and other != name:
+            text = (
+                f"'{key}' is about '{other}', and the metric of this monitor is '{name}'; "
+                "write the same name, or a monitor of its own"
+            )
+            context.report(value.lines[key], text)
 
 
 def metric(value: Map, context: Rules) -> None:
@@ -198,10 +200,11 @@ def _file_key_hint(key: str) -> str:
 
 
 def _one_name(value: Map, context: Rules) -> None:
-    _not_two(value, [key for key in ("task", "name") if key in value], context, "mean the same; keep one")
+    not_two(value, [key for key in ("task", "name") if key in value], context, "mean the same; keep one")
 
 
-def _not_two(value: Map, keys: list[str], context: Rules, advice: str) -> None:
+def not_two(value: Map, keys: list[str], context: Rules, advice: str) -> None:
+    """Report keys that exclude each other, on the line of the second one."""
     if len(keys) > 1:
         shown = ", ".join(f"'{key}'" for key in keys[:-1]) + f" and '{keys[-1]}'"
         context.report(value.lines[keys[1]], f"{shown} {advice}")

@@ -21,6 +21,9 @@ from pytest_tinker_steps.plan.model import RetryCause
 LONGEST = 30 * 24 * 3600.0
 """Seconds; what waits longer than a month waits for ever."""
 
+SMALLEST_LOG = 1000
+"""Bytes."""
+
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) *(ms|s|m|min|h|d)?", re.ASCII)
 _SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]+)?|\.[0-9]+) *(b|[kmgt]i?b)?", re.ASCII)
@@ -113,12 +116,12 @@ def _size(value: object) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _regex_problem(pattern: str) -> str:
-    """Why a pattern does not compile; empty when it does."""
+def _groups(pattern: str) -> int | str:
+    """How many groups a pattern has, or why it does not compile."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compiled = re.compile(pattern)
+            return re.compile(pattern).groups
     except re.error as error:
         at = f" at character {error.pos + 1}" if error.pos is not None else ""
         return (
@@ -126,23 +129,59 @@ def _regex_problem(pattern: str) -> str:
         )
     except (OverflowError, RecursionError):
         return "is not a regular expression that can be used; make it smaller"
-    return "" if compiled.groups else "needs a group"
 
 
 def _regex(pattern: str) -> str:
-    problem = _regex_problem(pattern)
-    if problem not in ("", "needs a group"):
-        raise wrong(problem)
+    groups = _groups(pattern)
+    if isinstance(groups, str):
+        raise wrong(groups)
     return pattern
 
 
 def _regex_with_group(pattern: str) -> str:
-    problem = _regex_problem(pattern)
-    if problem == "needs a group":
+    if _groups(_regex(pattern)) == 0:
         raise wrong("has no group; put the part that is the number in brackets: (\\d+)")
-    if problem:
-        raise wrong(problem)
     return pattern
+
+
+def _regex_of_progress(pattern: str) -> str:
+    groups = _groups(_regex(pattern))
+    if groups not in (1, 2):
+        raise wrong(
+            f"has {groups or 'no'} groups; put what is done and of how much in brackets, (\\d+) of (\\d+), "
+            "and group other parts with (?:...)"
+        )
+    return pattern
+
+
+def _log_size(size: int) -> int:
+    if size < SMALLEST_LOG:
+        raise wrong(f"must be at least {SMALLEST_LOG} bytes, not {size}; the end of a log has to fit in")
+    return size
+
+
+def _file_name(path: str) -> str:
+    """Refuse what cannot be the one file that is written."""
+    if not is_one_file(path):
+        raise wrong(
+            f"must be one file, not {describe(path)}; write a path without *, ?, [ and without / at its end"
+        )
+    return path
+
+
+def _no_glob(path: str) -> str:
+    if _is_glob(path):
+        raise wrong(f"must be one path, not {describe(path)}; write it without *, ? and [")
+    return path
+
+
+def is_one_file(path: str) -> bool:
+    """Say whether a path names one file: it is no glob, and does not end like that of a folder."""
+    return not path.endswith("/") and not _is_glob(path)
+
+
+def _is_glob(path: str) -> bool:
+    return any(magic in path for magic in "*?[")
 
 
 def _command(value: object) -> str | tuple[str, ...]:
@@ -216,14 +255,19 @@ Argument = Annotated[
 Timeout = Annotated[float, BeforeValidator(_timeout, json_schema_input_type=_DurationInput)]
 Delay = Annotated[float, BeforeValidator(_delay, json_schema_input_type=_DurationInput)]
 Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str)]
+LogSize = Annotated[Size, AfterValidator(_log_size)]
+Dollars = Annotated[float, Field(gt=0)]
 Text = Annotated[str, Field(pattern=NOT_BLANK)]
 Path = Annotated[str, Field(pattern=NOT_BLANK), AfterValidator(_without_nul)]
+FileName = Annotated[Path, AfterValidator(_file_name)]
+OnePath = Annotated[Path, AfterValidator(_no_glob)]
 VariableName = Annotated[str, Field(pattern=VARIABLE)]
 ModuleName = Annotated[str, Field(pattern=MODULE)]
 FunctionName = Annotated[str, Field(pattern=FUNCTION)]
 Url = Annotated[str, Field(pattern=URL)]
 Regex = Annotated[str, AfterValidator(_regex)]
 RegexWithGroup = Annotated[str, AfterValidator(_regex_with_group)]
+RegexOfProgress = Annotated[str, AfterValidator(_regex_of_progress)]
 CommandLine = Annotated[
     str | tuple[str, ...], PlainValidator(_command, json_schema_input_type=str | list[Argument])
 ]

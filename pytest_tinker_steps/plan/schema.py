@@ -12,36 +12,26 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
-from pytest_tinker_steps.plan import rules, scalars
-from pytest_tinker_steps.plan.check_shapes import CheckShape, Count, RetrySpec, Shape, shape_keys
+from pytest_tinker_steps.plan import rules
+from pytest_tinker_steps.plan.check_shapes import CheckShape, RetrySpec, Shape
 from pytest_tinker_steps.plan.core_schema import Mode
+from pytest_tinker_steps.plan.main_shapes import MainSpec
+from pytest_tinker_steps.plan.monitor_shapes import MonitorShape
 from pytest_tinker_steps.plan.rules import STEP_KEY, Rules
 from pytest_tinker_steps.plan.scalars import (
     CommandLine,
+    Dollars,
     Environment,
-    FunctionName,
     Needs,
     Path,
     Paths,
-    Regex,
     Text,
-    Texts,
     Timeout,
     VariableName,
     VariableNames,
-    shorthand,
 )
 from pytest_tinker_steps.plan.yaml_source import Map
 
@@ -53,6 +43,7 @@ MODES = dict.fromkeys(
     (
         *("step", "needs", "inputs", "outputs", "cwd", "secrets", "mode", "on_failure", "when"),
         *("task", "name", "command", "fix", "script", "args", "python", "monitor", "check", "alert"),
+        *("recover", "output", "progress", "line", "metric", "threshold", "on_alert"),
         *(
             "agent",
             "skills",
@@ -71,144 +62,6 @@ MODES = dict.fromkeys(
 )
 MODES.update(env="deep", identity="deep", test_first="items")
 """Keys whose values are text as typed, for ``yaml_source.read``."""
-
-
-class MonitorShape(Shape):
-    """A command repeated while a main runs: exactly one of command, monitor, check and alert."""
-
-    task: Text | None = Field(
-        None, description="Name of the monitor; the first word of its command if absent."
-    )
-    name: Text | None = Field(None, description="The same as task.")
-    command: CommandLine | None = Field(None, description="Command whose output is recorded.")
-    monitor: CommandLine | None = Field(None, description="The same as command.")
-    check: CommandLine | None = Field(None, description="The same as command.")
-    alert: CommandLine | None = Field(
-        None, description="Command that raises an alert when it exits 0 with output."
-    )
-    interval: Timeout = Field(60.0, description="Time between two starts: seconds, or text like 90s, 5m, 2h.")
-    alert_on: Regex | None = Field(None, description="Regular expression in the output that raises an alert.")
-    timeout: Timeout = Field(30.0, description="Deadline of one run.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rules(cls, value: object, info: ValidationInfo) -> object:
-        return rules.apply(rules.monitor, value, info.context, _MONITOR_KEYS)
-
-
-_MONITOR_KEYS = shape_keys(MonitorShape)
-
-
-class TestFirstShape(Shape):
-    """The run on minimal data that must pass before the main starts: args, a command, or only an env."""
-
-    __test__ = False  # not a test class, whatever its name looks like to pytest
-
-    args: list[scalars.Argument] | None = Field(
-        None, description="Arguments for the script, in place of its own."
-    )
-    command: CommandLine | None = Field(None, description="A command of its own.")
-    env: Environment | None = Field(None, description="Added to the environment of the run.")
-    timeout: Timeout | None = Field(
-        None, description="Deadline: seconds, or text like 90s, 5m, 2h; 300 s if absent."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rules(cls, value: object, info: ValidationInfo) -> object:
-        return rules.apply(rules.test_first, value, info.context)
-
-
-def _test_first(value: object) -> object:
-    if value is True:
-        raise scalars.wrong("does not say how; write the arguments as a list, a command, or a mapping")
-    if isinstance(value, list):
-        return {"args": value}
-    return value if value is False else shorthand("command", str, "false, a list, a command")(value)
-
-
-TestFirstSpec = Annotated[
-    Annotated[Literal[False], Tag("none")] | Annotated[TestFirstShape, Tag("run")],
-    Discriminator(lambda value: "none" if value is False else "run"),
-    BeforeValidator(
-        _test_first, json_schema_input_type=Literal[False] | str | list[scalars.Argument] | TestFirstShape
-    ),
-]
-
-
-class CriterionShape(Shape):
-    """A success criterion."""
-
-    text: Text = Field(description="The criterion in words.")
-    check: CheckShape | None = Field(None, description="How it is checked; without it the main reports it.")
-
-
-CriterionSpec = Annotated[
-    CriterionShape,
-    BeforeValidator(shorthand("text", str, "text"), json_schema_input_type=str | CriterionShape),
-]
-Criteria = Annotated[list[CriterionSpec], BeforeValidator(scalars.one_or_list)]
-
-
-class ChunkShape(Shape):
-    """One piece of a chunked main."""
-
-    size: Count = Field(description="Number of examples.")
-
-
-ChunkSpec = Annotated[
-    ChunkShape, BeforeValidator(shorthand("size", int, "a size"), json_schema_input_type=int | ChunkShape)
-]
-
-
-class MainShape(Shape):
-    """What the step does: at most one of command, script and python."""
-
-    command: CommandLine | None = Field(
-        None, description="Text for /bin/sh, or a list for a process without a shell."
-    )
-    script: Path | None = Field(None, description="A Python file, run with the interpreter of the session.")
-    args: list[scalars.Argument] | None = Field(None, description="Arguments of the script.")
-    python: FunctionName | None = Field(
-        None, description="A function, module:function, called in the session."
-    )
-    agent: Text | None = Field(None, description="Name of the agent that does the step.")
-    skills: Texts | None = Field(None, description="Names of the skills that the agent is given.")
-    objective: Text | None = Field(None, description="What is to be reached, in a sentence.")
-    model: Text | None = Field(None, description="Name of the model that the agent uses.")
-    mode: Literal["foreground", "background", "chunked", "stream"] = Field(
-        "foreground", description="How it runs; all but foreground are long work."
-    )
-    timeout: Timeout | None = Field(
-        None,
-        description="Deadline (of the start, for background): seconds, or text like 90s, 5m, 2h; "
-        "300 s if absent.",
-    )
-    test_first: TestFirstSpec | None = Field(
-        None,
-        description="The run on minimal data that must pass first: arguments for the script (a list), a "
-        "command (text), a mapping, or false for none.",
-    )
-    success_criteria: Criteria | None = Field(
-        None, description="What must be reached: texts, or text and check."
-    )
-    retries: RetrySpec | None = Field(None, description="Number of further tries, or how to retry.")
-    env: Environment | None = Field(None, description="Added to the environment of the main.")
-    cwd: Path | None = Field(None, description="Folder to run in, relative to that of the task list.")
-    chunks: list[ChunkSpec] | None = Field(
-        None, description="Sizes of the pieces of a chunked main; checks run after each."
-    )
-    checkpoint_every: Count | None = Field(None, description="Examples between two checkpoints.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rules(cls, value: object, info: ValidationInfo) -> object:
-        return rules.apply(rules.main, value, info.context)
-
-
-MainSpec = Annotated[
-    MainShape, BeforeValidator(shorthand("command", str, "a command"), json_schema_input_type=str | MainShape)
-]
 
 
 class IdentityShape(Shape):
@@ -255,8 +108,12 @@ class StepShape(Shape):
     identity: Identity | None = Field(None, description="Values that say what the step was done with.")
     retries: RetrySpec | None = Field(None, description="The main's, unless it says otherwise.")
     timeout: Timeout | None = Field(None, description="The main's, unless it says otherwise.")
+    recover: CommandLine | None = Field(None, description="The main's, unless it says otherwise.")
     on_failure: Literal["fail", "warn"] = Field(
         "fail", description="warn: a failure does not fail the session."
+    )
+    budget_usd: Dollars | None = Field(
+        None, description="US dollars; when they are spent, nothing more of the step is begun."
     )
 
 

@@ -9,38 +9,27 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..plan.model import Step
-from .frozen import Frozen, logs_of
+from .frozen import Frozen
 from .journal import Journal, JournalError, now
-from .state import FINISHED, INTERRUPTED, STARTED, TICKED, UNTICKED, Records
+from .places import logs_of
+from .state import COST, FINISHED, INTERRUPTED, STARTED, TICKED, UNTICKED, Records
+from .tale import Tale
 from .ticking import Edit, ListFile
+
+if TYPE_CHECKING:
+    from .jobs import Job
 
 Event = dict[str, Any]
 Show = Callable[[Step, Event], None]
 
-UNRECORDED = ("output", "phase_started")
-"""Events that are only shown."""
+UNRECORDED = ("output", "phase_started", "waiting")
+"""Events that are only shown; so is every event with ``shown``."""
 
 OK = ("passed", "done", "started", "warned", "assumed", "not run", "not verified")
 """Verdicts that leave the exit code at 0."""
-
-
-@dataclass
-class Tale:
-    """What is known of one step in this session."""
-
-    verdict: str = ""
-    reason: str = ""
-    task_id: str = ""
-    began: float = 0.0
-    seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
-    unverified: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class Controller:
@@ -103,7 +92,7 @@ class Controller:
         )
         for name in sorted(self.frozen.assumed):
             self.journal.append("assumed", status="assumed", step=name)
-        said = []
+        said = [self._record_fallen(name, job) for name, job in self.frozen.fallen.items()]
         for name, standing in self.frozen.standing.items():
             if standing.reconcile:
                 said.append(self._reconcile(self.frozen.by_id[name]))
@@ -115,6 +104,24 @@ class Controller:
         if edit.done:
             return f"step_{step.id} passed before ({old.task_id}) and is ticked now: {self._place(edit)}"
         return f"step_{step.id} passed before ({old.task_id}) and cannot be ticked: {edit.message}"
+
+    def _record_fallen(self, name: str, job: Job) -> str:
+        """Give the attempt of a job that failed while no session looked its verdict."""
+        assert self.journal is not None
+        step = self.frozen.by_id.get(name)
+        warn = step is not None and step.definition is not None and step.definition.on_failure == "warn"
+        reason = f"job {job.state}: {job.reason}" if job.reason else f"job {job.state}"
+        self.journal.append(
+            FINISHED,
+            status="warned" if warn else "failed",
+            step=name,
+            task_id=job.task_id,
+            seconds=job.seconds,
+            message=reason,
+            metrics=dict(job.metrics),
+            sync=True,
+        )
+        return f"step_{name}'s {reason} ({job.task_id}, {job.log})"
 
     def stop_clocks(self) -> None:
         """What has no verdict now was interrupted now; the summary comes before it is recorded."""
@@ -129,7 +136,7 @@ class Controller:
         self._finished = True
         try:
             for name, tale in self.tales.items():
-                if tale.task_id and not tale.verdict:
+                if tale.task_id and not tale.verdict and not tale.job:
                     self._give(name, tale, "interrupted")
                     tale.seconds = time.monotonic() - tale.began
                     self.journal.append(
@@ -139,11 +146,22 @@ class Controller:
                         task_id=tale.task_id,
                         seconds=tale.seconds,
                     )
-            self.journal.append("run_finished", status=status, verdicts=self.verdicts, sync=True)
+            more: dict[str, Any] = {} if self.cost is None else {"cost_usd": self.cost}
+            if self.frozen.budget is not None:
+                more["budget_usd"] = self.frozen.budget
+            ends = {step.id for step in self.frozen.ends}
+            verdicts = {name: verdict for name, verdict in self.verdicts.items() if name not in ends}
+            self.journal.append("run_finished", status=status, verdicts=verdicts, sync=True, **more)
         except JournalError as error:
             self.broken = self.broken or str(error)
         finally:
             self.journal.close()
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars that the steps of this session have cost; None when none said so."""
+        costs = [tale.metrics[COST] for tale in self.tales.values() if COST in tale.metrics]
+        return sum(costs) if costs else None
 
     # -- events of steps
 
@@ -157,28 +175,25 @@ class Controller:
         tale = self.tale(step.id)
         kind = event["event"]
         if kind in (STARTED, "verify_started"):
-            tale.task_id = event["task_id"]
-            tale.began = tale.began or time.monotonic()
-            tale.notes.clear()
-            tale.unverified.clear()
-            tale.warnings.clear()
+            tale.begin(event["task_id"])
+        elif kind == "job":
+            from . import jobs, plain  # only sessions with jobs pay for it
+
+            tale.became(plain.from_plain(jobs.Job, event["job"]))
+            return
+        elif kind == "alert":
+            tale.warnings.append(f"{event['monitor']}: {event['text']}")
         elif kind == "note":
             tale.notes.append(event["text"])
-        elif kind == "metric":
-            self._metric(tale, event)
+        elif kind == "metric" and "monitor" not in event:
+            tale.metric(event["name"], event["value"])
         elif kind == "unverified":
             tale.unverified = list(event["criteria"])
         elif kind == "check" and event["status"] in ("warned", "not run"):
             tale.warnings.append(f"{event['name']}: {event['message']}")
-        if kind not in UNRECORDED and self.journal is not None:
+        if kind not in UNRECORDED and not event.get("shown") and self.journal is not None:
             self._append(event)
         self._show(step, event)
-
-    @staticmethod
-    def _metric(tale: Tale, event: Event) -> None:
-        name, value = event["name"], event["value"]
-        # Costs are reported piece by piece and add up; every other number replaces the one before.
-        tale.metrics[name] = tale.metrics.get(name, 0.0) + value if name == "cost_usd" else value
 
     def _append(self, event: Event, sync: bool = False) -> None:
         assert self.journal is not None
@@ -198,12 +213,20 @@ class Controller:
             reason: first line of what was reported for it, if it did not pass.
             warned: the step failed and its definition says that this is a warning.
         """
-        tale = self.tale(step.id)
         if step.id in self.verdicts:
             return
-        self._give(step.id, tale, self._verdict(step, outcomes, warned))
+        tale = self.tale(step.ends or step.id)
+        verdict = self._verdict(step, outcomes, warned)
+        if step.ends:
+            self.verdicts[step.id] = verdict
+            if verdict not in ("passed", "warned", "failed"):
+                return  # the job goes on, or waits for the next session
+            step = self.frozen.by_id[step.ends]
+        self._give(step.id, tale, verdict)
         tale.reason = reason
         tale.seconds = time.monotonic() - tale.began if tale.began else 0.0
+        if tale.job and not tale.job.live:
+            tale.seconds = tale.job.seconds
         if self.journal is None:
             return
         try:
@@ -218,9 +241,16 @@ class Controller:
 
     def crashed(self, step: Step, reason: str) -> None:
         """Settle the attempt of a worker that died in the middle of it."""
+        if step.ends:
+            self.verdicts[step.id] = "failed"  # who waited is gone; the job is not
+            return
         tale = self.tale(step.id)
         tale.task_id = tale.task_id or self.frozen.task_ids[step.id]
         self.settle(step, {"call": "failed"}, reason)
+
+    def conclude(self, step: Step) -> None:
+        """Let the end of a job, which nothing runs for, have the verdict of the step itself."""
+        self.verdicts[step.id] = self.verdicts.get(step.ends, "not run")
 
     def _give(self, name: str, tale: Tale, verdict: str) -> None:
         tale.verdict = self.verdicts[name] = verdict
@@ -232,6 +262,11 @@ class Controller:
             return "failed"
         if all(outcomes.get(when) == "passed" for when in ("setup", "call", "teardown")):
             return "passed"
+        if outcomes.get("call") == "skipped" and self.tale(step.id).job:
+            return "started"
+        if step.id in self.frozen.skips and step.id in self.frozen.jobs:
+            self.tale(step.id).job = self.frozen.jobs[step.id]
+            return "started"
         if step.id in self.frozen.skips:
             return "not verified" if self.frozen.mode == "verify" else "done"
         if "call" not in outcomes and outcomes.get("setup") == "passed":
@@ -243,6 +278,9 @@ class Controller:
         verify = self.frozen.mode == "verify"
         note = "; ".join(tale.notes)
         stamp = now()
+        more: dict[str, Any] = {}
+        if tale.verdict == "started" and tale.job:
+            more["pid"] = tale.job.pid
         finished = self._event(
             step,
             tale,
@@ -257,6 +295,7 @@ class Controller:
             metrics=tale.metrics,
             identity=list(self.frozen.identities.get(step.id, ())),
             next=self._next(step),
+            **more,
         )
         self._append(finished, sync=True)
         # From here on the verdict stands; what else cannot be recorded is told as `broken`.
@@ -268,6 +307,9 @@ class Controller:
         if self.frozen.mode == "verify":
             if tale.verdict == "failed" and self.frozen.untick:
                 self._untick(step, tale, "its tick does not hold")
+        elif tale.verdict == "started":
+            if self.listfile is not None and self.listfile.is_ticked(step.box):
+                self._untick(step, tale, "its job has not ended")
         elif tale.verdict == "passed":
             edit = self._tick(step, stamp, tale.task_id, note)
             if edit.done:

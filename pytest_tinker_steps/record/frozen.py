@@ -6,12 +6,11 @@ The controller makes it once; workers get it as it is and parse nothing again.
 from __future__ import annotations
 
 import base64
-import pickle
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..plan import graph
 from ..plan.model import Plan, PlanError, Step
@@ -19,18 +18,14 @@ from ..plan.selection import Selection, named, select, typed
 from . import state
 from .state import Done, Records
 
+if TYPE_CHECKING:
+    from .job_ends import OpenJobs
+    from .jobs import Job
+
 Mode = Literal["run", "verify"]
 
 NOT_TICKED = "not verified, since not ticked"
 """Why ``verify`` passes a step over that claims nothing."""
-
-STATE = ".steps"
-"""Folder beside the task list: the lock, and the logs of every attempt."""
-
-
-def logs_of(task_id: str) -> str:
-    """Folder of an attempt's logs, relative to that of the task list."""
-    return f"{STATE}/logs/{task_id}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,12 @@ class Frozen:
     standing: of every step, whether it is done and why.
     identities: of every step that has one.
     open_since: ids of steps with unfinished attempts, and when the first began (ns).
+    spent: US dollars that unfinished attempts of earlier sessions have cost, by step.
     task_ids: of the first attempt of each selected step.
+    jobs: open background jobs of earlier sessions, by step.
+    fallen: jobs that have failed, or are lost, since a session last looked, by step.
+    steps: selected steps whose needs this session has changed, and the ends of jobs (``13@ended``), by id.
+    waiting: ends that the session waits for; the others are only looked at.
     assumed: ids taken as done for this run.
     folder: of the list.
     nodeid: of the list in this session.
@@ -53,7 +53,9 @@ class Frozen:
     command: what to type for a session on this list, without its options.
     dry: nothing is run, recorded or ticked (``--collect-only``, ``--setup-plan``, ``--setup-only``).
     live: whether main's output is shown as it comes.
-    strict: whether warned steps count as failures.
+    strict: whether warned steps, and jobs that go on, count as failures.
+    rerun: whether steps that are done run again.
+    budget: US dollars for the session; None for no limit.
     untick: whether a tick that does not hold is taken back (``verify``).
     """
 
@@ -80,18 +82,31 @@ class Frozen:
     strict: bool = False
     untick: bool = False
     args: tuple[str, ...] | None = None
+    spent: Mapping[str, float] = field(default_factory=dict)
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    fallen: Mapping[str, Job] = field(default_factory=dict)
+    steps: Mapping[str, Step] = field(default_factory=dict)
+    waiting: frozenset[str] = frozenset()
+    rerun: bool = False
+    budget: float | None = None
 
     @cached_property
     def by_id(self) -> dict[str, Step]:
-        return {step.id: step for step in self.plan.steps}
+        return {step.id: step for step in self.plan.steps} | dict(self.steps)
+
+    @cached_property
+    def ends(self) -> tuple[Step, ...]:
+        """The ends of jobs that belong to this session."""
+        return tuple(step for step in self.steps.values() if step.ends)
 
     @cached_property
     def selected(self) -> frozenset[str]:
-        return frozenset(self.selection.ids)
+        """Ids of the steps, and of the ends of jobs, that have items."""
+        return frozenset(self.selection.ids).union(step.id for step in self.ends)
 
     def satisfied(self, name: str) -> bool:
         """Whether a need on this step holds without running it in this session."""
-        return name in self.assumed or self.standing[name].done
+        return name in self.assumed or (name in self.standing and self.standing[name].done)
 
     def step_of(self, nodeid: str) -> Step | None:
         """The step that a node id names, if it is one of this list."""
@@ -100,10 +115,14 @@ class Frozen:
 
     def dump(self) -> str:
         """As one string of plain characters: workers only take exact builtin types."""
+        import pickle  # only for workers
+
         return base64.b64encode(pickle.dumps(self, pickle.HIGHEST_PROTOCOL)).decode("ascii")
 
     @staticmethod
     def load(text: str) -> Frozen:
+        import pickle
+
         frozen = pickle.loads(base64.b64decode(text))
         assert isinstance(frozen, Frozen)
         return frozen
@@ -115,6 +134,7 @@ class Wishes:
 
     Attributes:
         only: ids given as node ids, in place of ``steps``.
+        wait: whether the session waits for all jobs at its end.
         command: what to type for a session on this list, without its options.
     """
 
@@ -123,12 +143,13 @@ class Wishes:
     verify: bool = False
     rerun: bool = False
     assume: str | None = None
+    wait: bool = False
     command: str = "pytest"
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What the wishes come to for the state that the plan is in."""
+    """What the wishes come to for the state that the plan is in; the names are those of ``Frozen``."""
 
     selection: Selection
     standing: dict[str, Done]
@@ -136,6 +157,8 @@ class Decisions:
     skips: dict[str, str]
     refusals: dict[str, str]
     assumed: frozenset[str]
+    steps: dict[str, Step]
+    waiting: frozenset[str]
 
 
 def decide(
@@ -144,11 +167,13 @@ def decide(
     records: Records,
     environ: Mapping[str, str],
     assumable: Callable[[Step], str],
+    jobs: OpenJobs | None = None,
 ) -> Decisions:
     """Turn wishes into a selection with a reason for each step to run, to be skipped, or to be refused.
 
     Args:
         assumable: why a step cannot be taken as done, or an empty string.
+        jobs: open background jobs; None when there are none.
 
     Raises:
         PlanError: the selection, or what is to be assumed, does not hold.
@@ -164,6 +189,8 @@ def decide(
             standing[step.id] = now  # ids that repeat: not done while any of them is not
         else:
             standing.setdefault(step.id, now)
+    running = {} if jobs is None else {name: jobs.standing(name) for name in jobs.open if name in standing}
+    standing |= {name: Done(False, reason) for name, reason in running.items()}
     assumed = _assumed(plan, wishes, by_id, assumable)
 
     def satisfied(name: str) -> bool:
@@ -174,6 +201,19 @@ def decide(
     skips: dict[str, str] = {}
     refusals: dict[str, str] = {}
     chosen = set(selection.ids)
+    changed: dict[str, Step] = {}
+    if not wishes.verify and (jobs is not None or any(map(_ends_later, plan.steps))):
+        from . import job_ends  # sessions without jobs do not pay for it
+
+        changed = job_ends.arrange(
+            plan,
+            selection.ids,
+            jobs.open if jobs else {},
+            records,
+            lambda name: name in assumed or (standing[name].done and not wishes.rerun),
+        )
+        by_id |= changed
+        chosen |= {step.id for step in changed.values() if step.ends}
     for name in selection.ids:
         step = by_id[name]
         if wishes.verify:
@@ -188,11 +228,30 @@ def decide(
             skips[name] = "assumed done for this run"
         elif standing[name].done and not wishes.rerun:
             skips[name] = standing[name].reason
+        elif name in running and not wishes.rerun:
+            skips[name] = running[name]
+        elif name in running and jobs and jobs.open[name].live:
+            refusals[name] = (
+                f"step_{name}: {running[name]}; end it first: {wishes.command} --steps-stop {name}"
+            )
         else:
             refusal = _refusal(step, plan, by_id, chosen, satisfied, wishes.command)
             if refusal:
                 refusals[name] = refusal
-    return Decisions(selection, standing, identities, skips, refusals, frozenset(assumed))
+    going = [by_id[name] for name in selection.ids if name not in skips and name not in refusals]
+    needed = {need.step for step in going for need in step.needs}
+    waiting = frozenset(
+        step.id
+        for step in changed.values()
+        if step.ends and step.ends not in refusals and (wishes.wait or step.id in needed)
+    )
+    return Decisions(selection, standing, identities, skips, refusals, frozenset(assumed), changed, waiting)
+
+
+def _ends_later(step: Step) -> bool:
+    """Whether the step is a background one, or is content with the end of another, however that came."""
+    background = step.definition is not None and step.definition.main.mode == "background"
+    return background or any(need.state == "ended" for need in step.needs)
 
 
 def _assumed(
@@ -258,11 +317,6 @@ def unrunnable(step: Step) -> str:
     definition = step.definition
     assert definition is not None
     main = definition.main
-    if main.mode != "foreground":
-        return (
-            f"{definition.where}: step_{step.id}: mode: {main.mode} cannot be run by this version; "
-            "take it out to run the main in the foreground"
-        )
     if main.kind == "none":
         agent = " (no agent is set up that could do it)" if main.agent or main.objective else ""
         return (

@@ -9,14 +9,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..plan.model import PlanError
 
 VERSION = 1
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 class JournalError(Exception):
@@ -25,7 +29,13 @@ class JournalError(Exception):
 
 def now() -> str:
     """The wall-clock time as it stands in records: UTC, milliseconds, ``Z``."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class Journal:
@@ -81,7 +91,7 @@ class Journal:
             "status": status,
             **{key: redacted(value, self._redact) for key, value in more.items()},
         }
-        text = json.dumps(record, ensure_ascii=False, separators=(", ", ": "))
+        text = _ENCODER.encode(record)
         line = text.encode("utf-8", "backslashreplace") + b"\n"
         if self._torn:
             line = b"\n" + line

@@ -13,6 +13,9 @@ FINISHED = "attempt_finished"
 INTERRUPTED = "attempt_interrupted"
 TICKED = "ticked"
 UNTICKED = "unticked"
+METRIC = "metric"
+COST = "cost_usd"
+"""The number that adds up, in US dollars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class StepState:
         seconds: how long the last passed attempt took.
         note: of the last passed attempt.
         text: of the box that this attempt was about.
+        spent: US dollars that attempts have cost since the last pass.
     """
 
     verdict: str = ""
@@ -42,6 +46,7 @@ class StepState:
     seconds: float = 0.0
     note: str = ""
     text: str = ""
+    spent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +92,14 @@ class Records:
                 new = replace(
                     new,
                     first_open_ns=0,
+                    spent=0.0,
                     seconds=float(seconds) if isinstance(seconds, (int, float)) else 0.0,
                     note=str(record.get("note", "")),
                     text=str(record.get("text", "")),
                 )
+        elif event == METRIC and record.get("name") == COST and "monitor" not in record:
+            value = record.get("value")
+            new = replace(old, spent=old.spent + (value if isinstance(value, (int, float)) else 0.0))
         elif event == TICKED and task_id == old.task_id:
             new = replace(old, ticked=True)
         elif event == UNTICKED and old.verdict == "passed":

@@ -147,10 +147,12 @@ class ListFile:
             return self._overwrite(before, old, new)
         name = self._temporary
         try:
-            with os.fdopen(os.open(name, _FLAGS, 0o600), "wb") as stream:
+            mode = before.st_mode & 0o7777
+            with os.fdopen(os.open(name, _FLAGS, mode & 0o777), "wb") as stream:
                 stream.write(new)
                 stream.flush()
-                os.fchmod(stream.fileno(), before.st_mode & 0o7777)
+                if os.fstat(stream.fileno()).st_mode & 0o7777 != mode:
+                    os.fchmod(stream.fileno(), mode)
                 if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
                     with contextlib.suppress(PermissionError):
                         os.fchown(stream.fileno(), before.st_uid, before.st_gid)

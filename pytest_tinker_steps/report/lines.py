@@ -5,13 +5,20 @@ An event is a dict as it stands in the journal (``event``, ``status``, ``step``,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from ..run.expectations import one_line
+from ..run.probe_context import size_text
+
+LONGEST_SAMPLE = 160
+"""Characters of what a monitor has seen or found wrong that are shown while a step runs."""
 
 MARKS = {
     "passed": "✓",
     "failed": "✗",
     "warned": "!",
+    "started": "→",
     "cancelled": "·",
     "not run": "-",
 }
@@ -67,6 +74,8 @@ def of(event: Mapping[str, Any], *, title: str = "", journal: str = "") -> Itera
         yield f"[RETRY] {event['cause']} failed: attempt {event['attempt']} of {event['attempts']}{after}"
     elif kind in ("ticked", "unticked", "tick_failed"):
         yield from _tick(event)
+    elif kind in LONG_WORK:
+        yield LONG_WORK[kind](event)
     elif kind in ("attempt_finished", "verify_finished"):
         yield from _finished(event, journal)
 
@@ -97,11 +106,13 @@ def _phase(event: Mapping[str, Any]) -> Iterator[str]:
 
 
 def progress(event: Mapping[str, Any]) -> str:
-    """``500/5000 [10%] 12.3/s eta 6:05``"""
+    """``500/5000 [10%] 12.3/s eta 6:05``; ``500 done 12.3/s`` when nobody knows of how much."""
     done, total = event["done"], event["total"]
-    text = f"{_number(done)}/{_number(total)}"
     if total:
-        text += f" [{int(100 * done / total)}%]"  # 100 only when nothing is left
+        # 100 only when nothing is left.
+        text = f"{_number(done)}/{_number(total)} [{int(100 * done / total)}%]"
+    else:
+        text = f"{_number(done)} done"
     rate = event.get("rate")
     if rate:
         text += f" {rate:.1f}/s"
@@ -137,6 +148,102 @@ def _finished(event: Mapping[str, Any], journal: str) -> Iterator[str]:
     elif status == "passed":
         ready = f" Ready for step {event['next']}." if event.get("next") else ""
         yield f"Step {step} complete in {took}.{ready}"
+    elif status == "started":
+        who = f" (pid {event['pid']})" if event.get("pid") else ""
+        yield f"Step {step} started in {took}; its job goes on{who}."
     else:
         yield f"Step {step} {status} after {took}."
     yield f'To view logs: grep "{event["task_id"]}" {journal}'
+
+
+# -- long work: jobs, monitors, pieces, recovery, budgets
+
+
+def _job_ready(event: Mapping[str, Any]) -> str:
+    took = duration(event["seconds"])
+    return f"[MAIN] started as job: pid {event['pid']}, ready after {took}; log {event['log']}"
+
+
+def _job_ended(event: Mapping[str, Any]) -> str:
+    took = duration(event["seconds"])
+    if event["status"] == "passed":
+        return f"[JOB] ✓ step {event['step']}'s job ended well after {took}"
+    why = f": {one_line(event['reason'])}" if event.get("reason") else ""
+    return f"[JOB] ✗ step {event['step']}'s job failed after {took}{why}"
+
+
+def _job_stopped(event: Mapping[str, Any]) -> str:
+    return f"[JOB] ! step {event['step']}'s job was stopped by {one_line(event['by'])}"
+
+
+def _waiting(event: Mapping[str, Any]) -> str:
+    text = f"[WAIT] step {event['job']}'s job: {duration(event['seconds'])}"
+    if event.get("progress"):
+        done, total, rate = event["progress"]
+        text += f", {progress({'done': done, 'total': total, 'rate': rate})}"
+    return text
+
+
+def newest(text: str) -> str:
+    """The last line of a sample that says something: logs grow at their end."""
+    said = [line for line in text.splitlines() if any(char.isalnum() for char in line)]
+    return one_line(said[-1] if said else text)
+
+
+def _sample(event: Mapping[str, Any]) -> str:
+    return one_line(f"[MONITOR] {event['monitor']}: {newest(event['text'])}", LONGEST_SAMPLE)
+
+
+def _alert(event: Mapping[str, Any]) -> str:
+    return one_line(f"[MONITOR] ! {event['monitor']}: {event['text']}", LONGEST_SAMPLE)
+
+
+def _piece(event: Mapping[str, Any]) -> str:
+    of = f"/{event['of']}" if event.get("of") else ""
+    text = f"[MAIN] {MARKS[event['status']]} {event['kind']} {event['index'] + 1}{of}"
+    text += f" ({event['size']} {_plural('example', event['size'])} from {event['start']})"
+    if event.get("message"):
+        text += f": {one_line(event['message'])}"
+    tries = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
+    return f"{text} [{duration(event['seconds'])}{tries}]"
+
+
+def _resumed(event: Mapping[str, Any]) -> str:
+    count, of, kind = event["count"], event.get("of"), event.get("kind", "piece")
+    if of:
+        return f"[MAIN] resumed: {count} of {of} {_plural(kind, of)} are recorded as good"
+    return f"[MAIN] resumed: {count} {_plural(kind, count)} {'is' if count == 1 else 'are'} recorded as good"
+
+
+def _joined(event: Mapping[str, Any]) -> str:
+    pieces = _plural(event.get("kind", "piece"), event["pieces"])
+    return f"[MAIN] joined {event['pieces']} {pieces} into {event['path']} ({size_text(event['bytes'])})"
+
+
+def _plural(kind: str, count: int) -> str:
+    return kind if count == 1 else f"{kind}es" if kind.endswith("ch") else f"{kind}s"
+
+
+def _recover(event: Mapping[str, Any]) -> str:
+    why = f": {one_line(event['message'])}" if event.get("message") else ""
+    command = one_line(event["command"], LONGEST_SAMPLE)
+    return f"[RECOVER] {MARKS[event['status']]} {command}{why} [{duration(event['seconds'])}]"
+
+
+def _budget(event: Mapping[str, Any]) -> str:
+    return f"[BUDGET] {MARKS[event['status']]} {event['message']}"
+
+
+LONG_WORK: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "job_ready": _job_ready,
+    "job_ended": _job_ended,
+    "job_stopped": _job_stopped,
+    "waiting": _waiting,
+    "sample": _sample,
+    "alert": _alert,
+    "piece": _piece,
+    "pieces_resumed": _resumed,
+    "joined": _joined,
+    "recover": _recover,
+    "budget": _budget,
+}

@@ -8,6 +8,7 @@ from ..plan import graph
 from ..plan.selection import typed
 from ..record.controller import Controller
 from ..record.frozen import NOT_TICKED, Frozen
+from ..record.state import COST
 from .lines import MARKS, duration
 
 Line = tuple[str, dict[str, bool]]
@@ -17,6 +18,7 @@ COLOURS: Mapping[str, dict[str, bool]] = {
     "failed": {"red": True},
     "warned": {"yellow": True},
     "blocked": {"yellow": True},
+    "started": {"cyan": True},
 }
 
 
@@ -34,6 +36,9 @@ def header(frozen: Frozen, short_secrets: tuple[str, ...]) -> list[str]:
         names = graph.describe([step for step in frozen.plan.steps if step.id in frozen.assumed])
         lines.append(f"steps: assumed done for this run: {names}")
     lines += [f"steps: {warning}" for warning in frozen.plan.warnings]
+    lines += [f"steps: step_{name}: {frozen.standing[name].reason}" for name in frozen.jobs]
+    if frozen.budget is not None:
+        lines.append(f"steps: budget ${frozen.budget:.2f}")
     if short_secrets:
         lines.append(f"steps: values under 8 characters are not hidden in output: {', '.join(short_secrets)}")
     return lines
@@ -50,12 +55,16 @@ def of(frozen: Frozen, controller: Controller) -> tuple[str, list[Line]]:
     if unticked:
         lines.append((f"- {NOT_TICKED}: {graph.describe([by_id[name] for name in unticked])}", PLAIN))
     told = {*done, *unticked}
-    width = max((len(by_id[name].node_name) for name in frozen.selection.ids), default=0)
-    for name in frozen.selection.ids:
+    # A job of an earlier session may have ended in this one, whatever was selected.
+    others = [step.ends for step in frozen.ends if step.ends not in frozen.selection.ids]
+    names = [*frozen.selection.ids, *(name for name in others if controller.tale(name).verdict)]
+    width = max((len(by_id[name].node_name) for name in names), default=0)
+    for name in names:
         if name not in told:
             lines += _step(frozen, controller, name, width)
     if not frozen.selection.ids:
         lines.append(("nothing left to do", {"green": True}))
+    lines += _costs(frozen, controller)
     lines += [(f"! {problem}", {"yellow": True}) for problem in controller.tick_problems]
     if controller.broken:
         lines.append((f"✗ {controller.broken}; what is not recorded is not ticked", {"red": True}))
@@ -78,13 +87,21 @@ def _step(frozen: Frozen, controller: Controller, name: str, width: int) -> list
     verdict = tale.verdict or ("interrupted" if tale.task_id else "not run")
     mark = MARKS.get(verdict, "-" if verdict in ("blocked", "not verified") else "✗" if tale.task_id else "-")
     parts = [f"{mark} {frozen.by_id[name].node_name:<{width}}"]
-    if tale.task_id or not tale.reason.startswith(verdict):
+    task_id = tale.job.task_id if tale.job else tale.task_id
+    if task_id or not tale.reason.startswith(verdict):
         parts.append(f"{verdict:<8}")
-    if tale.task_id:
-        parts += [f"{duration(tale.seconds):>6}", tale.task_id, controller.logs(tale.task_id)]
+    if task_id:
+        parts += [f"{duration(tale.seconds):>6}", task_id, controller.logs(task_id)]
     elif tale.reason:
         parts.append(tale.reason)
     lines: list[Line] = [("  ".join(parts).rstrip(), COLOURS.get(verdict, PLAIN))]
+    if verdict == "started" and tale.job:
+        from ..record.job_ends import standing  # only sessions with jobs pay for it
+
+        lines.append((f"    {standing(tale.job)}; log: {tale.job.log}", PLAIN))
+        lines.append((f"    watch it: {frozen.command} --steps-follow", PLAIN))
+        if frozen.strict:
+            lines.append(("    counts as a failure: the session is strict", {"red": True}))
     if tale.task_id and verdict in ("failed", "warned", "skipped") and tale.reason:
         lines.append((f"    {tale.reason}", PLAIN))
     if tale.notes and verdict == "passed":
@@ -92,6 +109,15 @@ def _step(frozen: Frozen, controller: Controller, name: str, width: int) -> list
     lines += [(f"    unverified: {text}", {"yellow": True}) for text in tale.unverified]
     lines += [(f"    {text}", {"yellow": True}) for text in tale.warnings]
     return lines
+
+
+def _costs(frozen: Frozen, controller: Controller) -> list[Line]:
+    if controller.cost is None:
+        return []
+    costs = {name: t.metrics[COST] for name, t in controller.tales.items() if COST in t.metrics}
+    each = ", ".join(f"step_{name} ${cost:.2f}" for name, cost in costs.items())
+    limit = "" if frozen.budget is None else f" of ${frozen.budget:.2f}"
+    return [(f"cost: ${controller.cost:.2f}{limit}" + (f" ({each})" if len(costs) > 1 else ""), PLAIN)]
 
 
 def _next(frozen: Frozen, controller: Controller) -> list[Line]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..plan import graph
-from ..plan.model import DEFAULT_CHECK_TIMEOUT, Step
+from ..plan.model import DEFAULT_CHECK_TIMEOUT, Main, Step
 from ..record.frozen import Frozen
 from .lines import duration
 
@@ -36,8 +36,9 @@ def of(frozen: Frozen) -> list[str]:
         lines += [f"  - {step.node_name}  {step.title}  ({frozen.skips[step.id]})" for step in skipped]
         lines.append("")
     lines += [f"warning: {warning}" for warning in frozen.plan.warnings]
+    to_run = sum(not step.ends for step in runs)
     lines.append(
-        f"Total: {len(frozen.selection.ids)} tasks; {len(runs)} to run, {len(skipped)} done or skipped, "
+        f"Total: {len(frozen.selection.ids)} tasks; {to_run} to run, {len(skipped)} done or skipped, "
         f"{len(refused) + len(blocked)} that cannot run"
     )
     return lines
@@ -46,6 +47,7 @@ def of(frozen: Frozen) -> list[str]:
 def _sorted_out(frozen: Frozen) -> tuple[list[Step], list[tuple[Step, str]]]:
     """Steps that would run, and those behind a step that cannot, with the id of what blocks them."""
     pending = [frozen.by_id[name] for name in frozen.selection.ids if name not in frozen.skips]
+    pending += [step for step in frozen.ends if step.id in frozen.waiting]
     stopped = set(frozen.refusals)
     runs: list[Step] = []
     blocked: list[tuple[Step, str]] = []
@@ -54,7 +56,9 @@ def _sorted_out(frozen: Frozen) -> tuple[list[Step], list[tuple[Step, str]]]:
             by = next((need.step for need in step.needs if need.step in stopped), None)
             if step.id in frozen.refusals:
                 continue
-            if by is None:
+            if step.ends in stopped:
+                stopped.add(step.id)
+            elif by is None:
                 runs.append(step)
             else:
                 stopped.add(step.id)
@@ -80,6 +84,8 @@ def _step(step: Step, frozen: Frozen, wave: int) -> list[str]:
     waits = [need.step for need in step.needs if need.step in frozen.selected]
     waits = [name for name in waits if not frozen.satisfied(name)]
     after = f"; waits for {', '.join(f'step_{name}' for name in waits)}" if wave > 1 and waits else ""
+    if step.ends:
+        return [f"  {step.node_name}  the end of its job, then its post-validations"]
     return [f"  step_{step.id}  {step.title}  ({frozen.standing[step.id].reason}{after})", *_details(step)]
 
 
@@ -97,12 +103,24 @@ def _details(step: Step) -> list[str]:
     if defaulted:
         limit = duration(DEFAULT_CHECK_TIMEOUT)
         lines.append(f"      no timeout given, so {limit} each: {', '.join(defaulted)}")
-    if not definition.main.timeout_given:
-        lines.append(f"      main: no timeout given, so {duration(definition.main.timeout)}")
+    lines += _deadlines(definition.main)
     unverified = [item.text for item in definition.main.criteria if item.check is None]
     if unverified:
         lines.append(f"      unverified unless the main reports it: {'; '.join(unverified)}")
     if definition.background:
         names = ", ".join(monitor.name for monitor in definition.background)
         lines.append(f"      monitors: {names}")
+    if definition.budget_usd is not None:
+        lines.append(f"      budget: ${definition.budget_usd:.2f}")
+    return lines
+
+
+def _deadlines(main: Main) -> list[str]:
+    what = {"background": "start of its job", "chunked": "each piece", "stream": "each batch"}.get(main.mode)
+    lines = []
+    if not main.timeout_given:
+        lines.append(f"      {what or 'main'}: no timeout given, so {duration(main.timeout)}")
+    if what:
+        sizes = f" in {len(main.chunks)} chunks" if main.chunks else ""
+        lines.append(f"      {main.mode}{sizes}: ends after {duration(main.max_runtime)} at the latest")
     return lines

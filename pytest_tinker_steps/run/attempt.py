@@ -7,27 +7,27 @@ in which it became known, and a phase that does not hold raises ``PhaseFailed``.
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..plan.model import Check, Definition, RetryCause, Step
+from ..plan.model import Definition, RetryCause, Step
 from ..record.journal import now, redacted
-from . import artefacts, checks
-from .failure import PhaseFailed, checks_failed, process_failed
+from . import artefacts, recovery
+from .failure import PhaseFailed
 from .mains import command
-from .mains.python import call, load
+from .mains.python import call
+from .phases import TEST_LOG, Setting, check_phase, own_phase, process_phase
 from .process import ATTEMPT, EVENTS
-from .runner import CheckRunner
 from .surroundings import Exchange, Surroundings, layered
-from .telling import Telling
+from .telling import COST, Telling
+from .working import Work, function_of
 
 if TYPE_CHECKING:
-    from .checks import CheckResult
+    from ..record.jobs import Job
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -56,13 +56,17 @@ class StepRun:
         open_since_ns: start of the first attempt since the last pass, 0 if this is the first.
         identity: recorded with every attempt.
         live: whether somebody watches the main's output as it comes.
+        anew: whether pieces that earlier attempts have recorded do not count.
+        spent_before: US dollars that attempts since the last pass have cost in earlier runs.
 
     Attributes:
         telling: what the current attempt has said of itself.
+        started: the job that the main has become, once it is ready and while it lives.
     """
 
     telling: Telling
     _exchange: Exchange
+    _at: Setting
 
     def __init__(
         self,
@@ -75,6 +79,8 @@ class StepRun:
         open_since_ns: int = 0,
         identity: tuple[str, ...] = (),
         live: bool = False,
+        anew: bool = False,
+        spent_before: float = 0.0,
     ) -> None:
         assert step.definition is not None
         self.step = step
@@ -82,14 +88,18 @@ class StepRun:
         self.main_definition = step.definition.main
         self.task_id = task_id
         self.attempt = 0
+        self.started: Job | None = None
         self._around = around
         self._emit = emit
         self._upstream = tuple(upstream)
         self._open_since_ns = open_since_ns
+        self._anew = anew or not open_since_ns
         self._identity = identity
         self._live = live
+        self._spent_before = spent_before
         self._began = 0.0
         self._swept = True
+        self._work: Work | None = None
 
     @property
     def logs(self) -> Path:
@@ -118,11 +128,11 @@ class StepRun:
         self.attempt += 1
         self._began = time.monotonic()
         self._swept = False
-        self._exchange = self._around.exchange(self.task_id, self.step.box.brief)
-        # Only outputs are compared with it.
-        started_ns = self._around.clock_ns() if self.definition.outputs else 0
+        self._set_up()
+        # Outputs are compared with it, and long work asks whether it was begun before.
+        dated = self.definition.outputs or self.main_definition.mode != "foreground"
+        started_ns = self._around.clock_ns() if dated else 0
         self._open_since_ns = self._open_since_ns or started_ns
-        self.telling = Telling(self._exchange.events, self.emit)
         more: dict[str, Any] = {"previous": previous} if previous else {}
         self.emit(
             event,
@@ -133,14 +143,39 @@ class StepRun:
             **more,
         )
 
+    def resume(self, job: Job) -> None:
+        """Go on with the attempt that started a job, in this session or an earlier one.
+
+        Its record stands in the journal already, and so does what the job has said.
+        """
+        self._began = self._began or time.monotonic()
+        self.task_id = job.task_id
+        self.attempt = job.attempt
+        self._set_up(job.events_read)
+        self.telling.resume(job)
+
     def again(self, cause: RetryCause | None, message: str) -> bool:
-        """Begin another attempt if the step's retries allow it, after the delay; False if they do not."""
+        """Begin another attempt if the step's retries and budgets allow it, after the delay.
+
+        Args:
+            message: the whole failure, for people.
+
+        Returns:
+            False if they do not; the failure stands then.
+        """
         retry = self.main_definition.retry
         if cause is None or cause not in retry.when or self.attempt >= retry.attempts:
             return False
-        delay = retry.delay * retry.backoff ** (self.attempt - 1)
-        delay += delay * retry.jitter * random.random()
+        try:
+            self._may_begin(f"attempt {self.attempt + 1}")
+        except PhaseFailed:
+            return False
         self.end()
+        if self.main_definition.recover is not None:
+            self._swept = False
+            recovery.recover(self._at, self.main_definition.recover, cause, message)
+            self.end()
+        delay = recovery.pause(retry, self.attempt)
         following = new_task_id(self.step.id)
         first, _, _ = message.partition("\n")
         self.emit(
@@ -159,13 +194,39 @@ class StepRun:
         return True
 
     def end(self) -> None:
-        """End what the current attempt left running. Safe to call at any time, more than once."""
+        """End what the current attempt left running, but not its job.
+
+        Safe to call at any time, more than once.
+        """
         if self._swept:
             return
         self._swept = True
         left = self._around.processes.sweep(self.task_id)
         if left:
             self.emit("left_behind", status="warned", count=left)
+
+    # -- budgets
+
+    def over_budget(self) -> str:
+        """Why nothing more of the step may begin, or an empty string."""
+        budget = self._around.budget
+        if budget is None:
+            return ""
+        return budget.reached(self.step.id, self.definition.budget_usd, self._spent_before)
+
+    def _may_begin(self, what: str) -> None:
+        why = self.over_budget()
+        if why:
+            message = f"{why}; {what} was not begun"
+            self.emit("budget", status="failed", message=message)
+            raise PhaseFailed(None, f"budget: {message}")
+
+    def _heard(self, name: str, value: float) -> None:
+        """A number that the work has reported."""
+        if name == COST and self._around.budget is not None:
+            self._around.budget.add(self.step.id, value)
+        if self._work is not None:
+            self._work.heard(name, value)
 
     # -- phases
 
@@ -179,38 +240,84 @@ class StepRun:
         script = self.main_definition.script
         if script:
             direct.append((f"script {script}", artefacts.missing(script, self.cwd)))
-        self._check_phase("pre_flight", self.definition.pre_flight, direct, "pre")
+        check_phase(self._at, "pre_flight", self.definition.pre_flight, direct, "pre")
 
     def test_first(self, call_python: Callable[[Mapping[str, str]], None] | None = None) -> None:
         """The run on minimal data, when the definitions declare one."""
         test = self.main_definition.test_first
         if not test:
             return
-        env = layered(self.environ(), test.env)
+        env = layered(self._at.env, test.env)
         if test.command is not None:
-            what: Any = test.command
+            what = test.command
         elif self.main_definition.kind == "python":
             assert call_python is not None
-            with self._phase("test_first"):
+            with own_phase(self._at, "test_first", self.main_definition.python):
                 call_python(env)
             return
         else:
             what = command.command_of(self.main_definition, self._around.interpreter, test.args)
-        self._process_phase("test_first", what, env, test.timeout, "test-first.log", "test")
+        process_phase(
+            self._at,
+            "test_first",
+            what,
+            env=env,
+            timeout=test.timeout,
+            log=TEST_LOG,
+            cause="test",
+            live=self._live,
+        )
 
     def main(self, call_python: Callable[[Mapping[str, str]], None]) -> None:
-        """The work itself.
+        """The work itself; of a background main only its start, until its job is ready.
 
         Args:
             call_python: calls the main's function with this environment; used for that kind only.
         """
-        env = self.environ()
-        if self.main_definition.kind == "python":
-            with self._phase("main"):
-                call_python(env)
-            return
-        what = command.command_of(self.main_definition, self._around.interpreter)
-        self._process_phase("main", what, env, self.main_definition.timeout, "main.log", "exit")
+        self.started = None
+        self._work = Work(
+            self._at,
+            step_id=self.step.id,
+            identity=self._identity,
+            live=self._live,
+            anew=self._anew,
+            may_begin=self._may_begin,
+        )
+        self._anew = False  # within one session every attempt goes on from the one before
+        try:
+            job = self._work.carry_out(call_python)
+        finally:
+            self._work = None
+        if job is not None:
+            self.resume(job)
+            self.started = job if job.live else None
+            if not job.live:
+                from ..record.plain import to_plain
+
+                self.emit("job", status=job.state, job=to_plain(job))
+
+    def wait_for_end(self, job: Job) -> Job:
+        """Wait for the end of the main's job, after `resume` or a `main` that has started it.
+
+        Raises:
+            PhaseFailed: nobody can say any more what becomes of it.
+        """
+        from .mains import step_job
+
+        self.started = None
+        ended = step_job.wait_for_end(self._at, job)
+        self.resume(ended)
+        return ended
+
+    def judge(self, ended: Job) -> None:
+        """What the end of the main's job means.
+
+        Raises:
+            PhaseFailed: it has not ended well.
+        """
+        from .mains import step_job
+
+        step_job.judge(self._at, ended)
 
     def function(self) -> Callable[..., Any]:
         """The function of a Python main.
@@ -218,17 +325,14 @@ class StepRun:
         Raises:
             PhaseFailed: it cannot be imported.
         """
-        assert self.main_definition.python is not None
-        try:
-            return load(self.main_definition.python, self._around.folder)
-        except ImportError as error:
-            message = f"main failed: {self.main_definition.python} cannot be imported: {error}"
-            raise PhaseFailed(None, message) from None
+        return function_of(self._at)
 
     def call(
         self, function: Callable[..., Any], arguments: Mapping[str, Any], env: Mapping[str, str]
     ) -> None:
-        call(function, arguments, env, self.cwd)
+        """Call the function of a Python main; while it is the main that runs, a monitor may end it."""
+        with self._work.interruptible() if self._work else contextlib.nullcontext():
+            call(function, arguments, env, self.cwd)
 
     def post_validation(self, *, fresh: bool = True) -> None:
         """Declared outputs, success criteria with checks, and the post-validations; all of them always run.
@@ -242,7 +346,8 @@ class StepRun:
             for path in self.definition.outputs
         ]
         criteria = tuple(item.check for item in self.main_definition.criteria if item.check)
-        self._check_phase("post_validation", criteria + self.definition.post_validation, direct, "post")
+        todo = criteria + self.definition.post_validation
+        check_phase(self._at, "post_validation", todo, direct, "post")
         unverified = self.unverified() if fresh else ()
         if unverified:
             self.emit("unverified", status="unverified", criteria=list(unverified))
@@ -269,109 +374,9 @@ class StepRun:
 
     # -- inside
 
-    @contextlib.contextmanager
-    def _phase(self, phase: str) -> Iterator[None]:
-        """Record a phase that runs in this process; its own exception goes on as it is."""
-        self.emit("phase_started", phase=phase, what=self.main_definition.python)
-        began = time.monotonic()
-        status = "failed"
-        try:
-            yield
-            status = "passed"
-        finally:
-            self.telling.poll()
-            self.emit("phase", phase=phase, status=status, seconds=time.monotonic() - began)
-
-    def _process_phase(
-        self, phase: str, what: Any, env: Mapping[str, str], timeout: float, log: str, cause: RetryCause
-    ) -> None:
-        texts = tuple(item.text for item in self.main_definition.criteria if item.check is None)
-        watch = command.TextWatch(texts) if texts and phase == "main" else None
-
-        def output(piece: str) -> None:
-            if watch:
-                watch.feed(piece)
-            if self._live:
-                self.emit("output", text=piece)
-
-        self.emit("phase_started", phase=phase, what=command.shown(what))
-        path = self.logs / log
-        try:
-            ended = command.run(
-                what,
-                self._around.processes,
-                cwd=self.cwd,
-                env=env,
-                timeout=timeout,
-                log=path,
-                on_output=output if watch or self._live else None,
-                on_poll=self.telling.poll,
-            )
-        except FileNotFoundError as error:
-            raise PhaseFailed(None, f"{phase.replace('_', '-')} could not start: {error}") from None
-        self.telling.finish()
-        for text in sorted(watch.found) if watch else ():
-            self.telling.criterion(text)
-        passed = ended.reason == "exit" and ended.exit == 0
-        self.emit(
-            "phase",
-            phase=phase,
-            status="passed" if passed else "failed",
-            seconds=ended.seconds,
-            message="" if passed else ended.error,
-            exit=ended.exit,
-            log=self._around.shown(path),
-        )
-        if not passed:
-            why: RetryCause = "timeout" if ended.reason == "timeout" and phase == "main" else cause
-            shown = self._around.shown(path) if path.exists() else ""
-            raise process_failed(phase, why, command.shown(what), ended, shown)
-
-    def _check_phase(
-        self, phase: str, todo: tuple[Check, ...], direct: list[tuple[str, str]], cause: RetryCause
-    ) -> None:
-        began = time.monotonic()
-        if not todo and not direct:
-            return
-        self.emit("phase_started", phase=phase, count=len(todo) + len(direct))
-        for name, why in direct:
-            verdict = "failed" if why else "passed"
-            self._checked(phase, {"name": name, "status": verdict, "seconds": 0.0, "message": why})
-        failed = [f"{name}: {why}" for name, why in direct if why]
-        results: tuple[CheckResult, ...] = ()
-        if todo and not (failed and cause == "pre"):
-            results = self._run_checks(phase, todo, cause)
-            bad = [result for result in results if result.status == "failed"]
-            failed += [": ".join(filter(None, (result.name, result.message))) for result in bad]
-        self.telling.poll()
-        status = "failed" if failed else "passed"
-        self.emit("phase", phase=phase, status=status, seconds=time.monotonic() - began)
-        if failed:
-            raise checks_failed(phase, cause, failed, results)
-
-    def _checked(self, phase: str, record: Mapping[str, Any]) -> None:
-        self.emit("check", phase=phase, **record)
-
-    def _run_checks(
-        self,
-        phase: str,
-        todo: tuple[Check, ...],
-        cause: RetryCause,
-    ) -> tuple[CheckResult, ...]:
-        around = self._around
-        runner = CheckRunner(
-            cwd=around.cwd(self.definition.cwd),
-            env=self.environ(),
-            interpreter=around.interpreter,
-            runs=around.processes,
-            log_dir=self.logs,
-            phase=phase,
-            redact=around.redactor.text,
-        )
-        return checks.run_checks(
-            todo,
-            runner=runner,
-            parallel=around.checks_parallel,
-            fail_fast=cause == "pre",
-            on_result=lambda result: self._checked(phase, checks.to_record(result)),
+    def _set_up(self, events_read: int = 0) -> None:
+        self._exchange = self._around.exchange(self.task_id, self.step.box.brief)
+        self.telling = Telling(self._exchange.events, self.emit, self._heard, events_read)
+        self._at = Setting(
+            self.definition, self._around, self.emit, self.telling, self.logs, self.environ(), self.cwd
         )

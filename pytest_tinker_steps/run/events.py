@@ -23,13 +23,19 @@ class EventsFile:
 
     Args:
         path: need not exist yet.
+        offset: bytes at its start that somebody else has read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, offset: int = 0) -> None:
         self._path = path
-        self._offset = 0
+        self._offset = offset
         self._torn = b""
         self._skipping = False  # inside a line that is too long and already reported
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the lines that were read to their end."""
+        return self._offset - len(self._torn)
 
     def read(self) -> list[dict[str, Any]]:
         """The events of all lines completed since the last call; a torn last line waits for its rest.

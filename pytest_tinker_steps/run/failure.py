@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..plan.model import RetryCause
+from .expectations import one_line
 
 if TYPE_CHECKING:
     from .checks import CheckResult
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 TAIL = 20
 """Lines of output that a failure shows; the rest is in the log."""
+QUOTED = 200
+"""Characters of the last line of output that stand in the first line of a failure."""
 
 
 class PhaseFailed(Exception):
@@ -36,11 +39,8 @@ def process_failed(phase: str, cause: RetryCause | None, command: str, ended: En
         command: as people would type it.
         log: where its whole output is; empty when there was none.
     """
-    lines = [f"{_name(phase)} failed: {ended.error}", f"command: {command}"]
-    if log:
-        lines.append(f"whole output: {log}")
-    lines += ["its end:", _indented(ended.tail)] if ended.tail.strip() else ["it printed nothing"]
-    return PhaseFailed(cause, "\n".join(lines))
+    lines = [f"{_name(phase)} failed: {told(ended.error, ended.tail)}", f"command: {command}"]
+    return PhaseFailed(cause, "\n".join([*lines, *ending(ended.tail, log)]))
 
 
 def checks_failed(
@@ -57,6 +57,24 @@ def checks_failed(
         if result.status == "failed" and result.tail.strip():
             lines += [f"output of {result.name}:", _indented(result.tail)]
     return PhaseFailed(cause, "\n".join(lines))
+
+
+def told(error: str, tail: str) -> str:
+    """Why a process failed; of one that ended by itself also its last line: often that is the reason."""
+    if not error.startswith("exit "):
+        return error
+    last = next((line for text in reversed(tail.splitlines()) if (line := one_line(text, QUOTED))), "")
+    return f"{error}: {last}" if last else error
+
+
+def ending(tail: str, log: str) -> list[str]:
+    """The end of an output, and where all of it is.
+
+    Args:
+        log: empty when nothing was printed.
+    """
+    end = ["its end:", _indented(tail)] if tail.strip() else ["it printed nothing"]
+    return [f"whole output: {log}", *end] if log else end
 
 
 def _name(phase: str) -> str:

@@ -24,6 +24,8 @@ from importlib import import_module
 MARKER = "TINKER_STEPS_SESSION"
 SIGNALS: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 3.0), (signal.SIGKILL, 2.0))
 _LOOK_AT_PARENT_MS = 1000
+_LOOK_ANYWAY_MS = 30_000
+"""Where the system tells the parent's end, a look is only for what it may not have told."""
 
 
 class Register:
@@ -88,10 +90,13 @@ def _listen(register: Register, parent: int, parent_lives: Callable[[], bool]) -
     os.set_blocking(0, False)
     poll = select.poll()
     poll.register(0, select.POLLIN)
+    every = _LOOK_AT_PARENT_MS
     with contextlib.suppress(OSError, AttributeError):
         poll.register(os.pidfd_open(parent), select.POLLIN)
+        if parent_lives():
+            every = _LOOK_ANYWAY_MS
     while not register.bye:
-        poll.poll(_LOOK_AT_PARENT_MS)
+        poll.poll(every)
         # Asked before the pipe is emptied: what a dead parent has written is all there then.
         lives = parent_lives()
         try:

@@ -18,10 +18,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import IO, Protocol
 
 from ..plan.model import Command
 from . import proctree
+from .ended import NO_END, ended_words, exit_words, why_not_started
+from .ended import Ended as Ended
 from .output import Output
 from .redaction import Redactor
 from .watching import Watch
@@ -32,34 +34,22 @@ SESSION = "TINKER_STEPS_SESSION"
 """Environment name: the token of the `Processes` that started a process."""
 EVENTS = "TINKER_STEPS_EVENTS"
 """Environment name: path of the file in which a process reports."""
+JOB = "TINKER_STEPS_JOB"
+"""Environment name: the task id of the background job that a process belongs to."""
+SUPERVISOR = "TINKER_STEPS_SUPERVISOR"
+"""Environment name: the task id of the background job that a process looks after."""
+MARKERS = (ATTEMPT, SESSION, EVENTS, JOB, SUPERVISOR)
+"""None of these reaches a process that is to outlive what it was started by."""
 
 TERM_THEN_KILL: proctree.Signals = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 2.0))
 
 _SWEEP: proctree.Signals = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
 _SHORT_ATTEMPT = 5.0
 """Seconds in which process ids are taken not to have gone all the way round."""
+_DETACHING = 30.0
 _BYE = 5.0
 _NO_BYE = 10.0
 """Seconds to wait for the guardian, without and with something left for it to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a process ended.
-
-    Attributes:
-        exit: exit code, negative for a signal; None when it was not started or its code is not known.
-        reason: ``exit`` when it ended by itself.
-        seconds: from start to end.
-        tail: the last lines of its output, redacted.
-        error: why it is not a success, in plain words; empty for exit code 0.
-    """
-
-    exit: int | None
-    reason: Literal["exit", "timeout", "cancelled", "not started"]
-    seconds: float
-    tail: str
-    error: str
 
 
 @dataclass(slots=True)
@@ -145,7 +135,7 @@ class Processes:
                 bufsize=0,
             )
         except (OSError, ValueError, IndexError) as error:
-            why = _why_not_started(error) if arguments else "the command is empty"
+            why = why_not_started(error) if arguments else "the command is empty"
             return Ended(None, "not started", time.monotonic() - begun, "", self._redactor.text(why))
         start = proctree.started(process.pid) or 0.0
         # Without an attempt there is no sweep: what is left then is the guardian's at the end.
@@ -203,7 +193,9 @@ class Processes:
             attempt.started += 1
 
     def _note_end(self, task_id: str, pid: int, sessions: Mapping[int, float | None]) -> None:
-        kept = {number: start for number, start in sessions.items() if number != pid or _group_lives(pid)}
+        kept = {
+            number: start for number, start in sessions.items() if number != pid or proctree.group_lives(pid)
+        }
         with self._lock:
             attempt = self._attempts.get(task_id)
             if attempt is not None:
@@ -212,40 +204,82 @@ class Processes:
             self._guardian.remove([pid])
 
 
-def _group_lives(number: int) -> bool:
-    try:
-        os.killpg(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _why_not_started(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror if error.filename is None else f"{error.strerror}: {str(error.filename)!r}"
-    return str(error)
-
-
 def _how_it_ended(watch: Watch, reason: str, timeout: float) -> str:
     if reason == "exit":
         if watch.exit is None:
             return "exit code unknown: something in this process waits for all child processes"
-        if watch.exit < 0:
-            return f"killed by {_signal_name(-watch.exit)}"
-        return f"exit {watch.exit}" if watch.exit else ""
-    cause = f"no end after {timeout:g} s" if reason == "timeout" else "cancelled"
-    if watch.exit is None and not watch.lost:
-        return f"{cause}, and {_signal_name(watch.last_signal)} did not end it"
-    return f"{cause}: ended with {_signal_name(watch.last_signal)}" if watch.last_signal else cause
+        return exit_words(watch.exit)
+    cause = f"{NO_END} {timeout:g} s" if reason == "timeout" else "cancelled"
+    gone = watch.exit is not None or watch.lost
+    return ended_words(cause, gone=gone, last_signal=watch.last_signal)
 
 
-def _signal_name(number: int) -> str:
+class Child(Protocol):
+    """A process that was started here and is not waited for by this module."""
+
+    pid: int
+    stdout: IO[bytes] | None
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal, and from then on no zombie of it; None while it runs."""
+
+
+def start_leader(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Child:
+    """Starts the leader of a session of its own. Whoever starts it sees to its end.
+
+    Its standard output is a pipe, its standard error is thrown away.
+
+    Raises:
+        OSError, ValueError: it cannot be started; `why_not_started` says it in words.
+    """
+    return subprocess.Popen(
+        list(arguments),
+        cwd=cwd,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        bufsize=0,
+    )
+
+
+def start_detached(arguments: Sequence[str], *, env: Mapping[str, str], errors: Path) -> proctree.Identity:
+    """Starts a process that outlives this one: no child of it, in no session of its terminal.
+
+    It is left in the session of a shell that has ended; it opens one of its own with ``setsid``. It finds
+    SIGINT and SIGQUIT ignored, which is what a shell does to what it starts in the background.
+
+    Args:
+        arguments: without a shell.
+        env: the whole environment.
+        errors: file to which its standard error is appended.
+
+    Returns:
+        Its identity; a start of 0 when it has ended already.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    errors_fd = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+        said = subprocess.run(
+            ["/bin/sh", "-c", '"$@" >/dev/null & echo $!', "sh", *arguments],
+            cwd="/",
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors_fd,
+            start_new_session=True,
+            check=True,
+            timeout=_DETACHING,
+        ).stdout
+    except subprocess.SubprocessError as error:
+        raise OSError(0, f"/bin/sh did not start it: {error}") from None
+    finally:
+        os.close(errors_fd)
+    pid = int(said)
+    return pid, proctree.started(pid) or 0.0
 
 
 class _Guardian:
@@ -340,7 +374,7 @@ class _Guardian:
                     repr(proctree.started(os.getpid())),
                 ],
                 cwd="/",
-                env={k: v for k, v in os.environ.items() if k not in (ATTEMPT, SESSION, EVENTS)},
+                env={k: v for k, v in os.environ.items() if k not in MARKERS},
                 stdin=reading,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

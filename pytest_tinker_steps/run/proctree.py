@@ -48,6 +48,26 @@ def alive(pid: int, start: float) -> bool:
     return row is not None and row[4] == start and not row[5]
 
 
+def boot() -> str:
+    """Which boot of the machine this is: in another one the same identity means another process."""
+    if RAW:
+        return _read("/proc/sys/kernel/random/boot_id", 64).decode().strip()
+    import psutil
+
+    return f"{psutil.boot_time():.0f}"
+
+
+def group_lives(number: int) -> bool:
+    """Whether a process group has members."""
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def still_theirs(groups: Mapping[int, float | None]) -> list[int]:
     """The groups and sessions whose number has not been given to another process meanwhile.
 
@@ -113,7 +133,7 @@ def end(
                 on_signal(number)
             for process in found:
                 if process not in told:
-                    _send(process, number)
+                    send(process, number)
             told.update(found)
             left = deadline - time.monotonic()
             if left <= 0:
@@ -124,6 +144,26 @@ def end(
         if not found:
             break
     return len(seen)
+
+
+def send(process: Identity, number: int) -> None:
+    """Sends a signal to this very process; to none when it is gone, or not ours."""
+    pid, start = process
+    descriptor = None
+    # Once we hold a descriptor, the number cannot come to mean another process between look and signal.
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.pidfd_open(pid)
+    try:
+        if started(pid) != start:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if descriptor is None:
+                os.kill(pid, number)
+            else:
+                signal.pidfd_send_signal(descriptor, number)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def writers(descriptor: int) -> set[int]:
@@ -206,25 +246,6 @@ def _chosen(rows: list[_Row], groups: set[int], marker: str | None) -> tuple[set
         chosen.update(pid for pid in empty if needle in _environ(pid))
         ended.update(pid for pid in empty if (row := _row(pid)) is None or row[5])
     return chosen - ended, bool(ended)
-
-
-def _send(process: Identity, number: int) -> None:
-    pid, start = process
-    descriptor = None
-    # Once we hold a descriptor, the number cannot come to mean another process between look and signal.
-    with contextlib.suppress(OSError, AttributeError):
-        descriptor = os.pidfd_open(pid)
-    try:
-        if started(pid) != start:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if descriptor is None:
-                os.kill(pid, number)
-            else:
-                signal.pidfd_send_signal(descriptor, number)
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def _read(path: str, size: int) -> bytes:

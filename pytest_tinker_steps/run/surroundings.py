@@ -7,11 +7,18 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..plan.model import Pairs
-from ..record.frozen import logs_of
+from ..record.places import logs_of
 from .process import Processes
 from .redaction import Redactor
+
+if TYPE_CHECKING:
+    from .budget import Budget
+
+
+NO_BRIEF = Path(os.devnull)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,10 @@ class Surroundings:
     checks_parallel: how many checks of a phase run at once.
     interpreter: runs scripts; ``python`` in commands is this one.
     environ: of this process, without what pytest puts there for tests.
+    run_id: of the session.
+    journal: of the list; the supervisors of jobs append to it too.
+    secrets: names of further environment variables whose values are never shown.
+    budget: what the run costs; None when nobody adds it up.
     """
 
     folder: Path
@@ -46,6 +57,10 @@ class Surroundings:
     checks_parallel: int = 3
     interpreter: str = sys.executable
     environ: Mapping[str, str] = field(default_factory=lambda: base_environ(os.environ))
+    run_id: str = ""
+    journal: Path | None = None
+    secrets: tuple[str, ...] = ()
+    budget: Budget | None = None
 
     def logs(self, task_id: str) -> Path:
         return self.folder / logs_of(task_id)
@@ -53,12 +68,17 @@ class Surroundings:
     def exchange(self, task_id: str, brief: str) -> Exchange:
         """Write the brief of an attempt; a folder for each would cost more than all of its files."""
         folder = self.state / "exchange"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = Path(os.devnull)
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = NO_BRIEF
         if brief:
             path = folder / f"{task_id}.brief.md"
             path.write_text(brief, encoding="utf-8", errors="replace")
         return Exchange(folder / f"{task_id}.events.jsonl", path)
+
+    def message_of(self, task_id: str) -> Path:
+        """Where the failure of an attempt is left for the command that recovers from it."""
+        return self.state / "exchange" / f"{task_id}.failure.txt"
 
     def clock_ns(self) -> int:
         """Now, by the clock that stamps files, so that it can be compared with theirs."""
@@ -71,7 +91,7 @@ class Surroundings:
 
     def shown(self, path: Path) -> str:
         """A path as it is shown: relative to the folder of the list where it is inside."""
-        return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
+        return str(path).removeprefix(f"{self.folder}{os.sep}")
 
     def cwd(self, *given: str | None) -> Path:
         """The last given folder, relative to the folder of the list."""

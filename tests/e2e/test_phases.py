@@ -112,7 +112,7 @@ def test_a_failed_main_shows_the_end_of_its_output_and_where_the_rest_is(project
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "main failed: exit 7",
+            "main failed: exit 7: 100",
             "command: seq 100; exit 7",
             "whole output: .steps/logs/task_1_*/main.log",
             "  100",
@@ -143,7 +143,7 @@ step_1:
     )
     result = project.run("--steps", "1")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["[[]TEST[]] ✗ exit 1*", "test-first failed: exit 1"])
+    result.stdout.fnmatch_lines(["[[]TEST[]] ✗ exit 1*", "test-first failed: exit 1: *--small*"])
     assert not list((project.path / ".steps/logs").glob("*/main.log"))
 
 

@@ -61,7 +61,12 @@ def test_mistake_below_an_alias_is_told_once() -> None:
 
 
 YAML_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["background", "chunked", "stream", "loss > 3", "{chunk.size}"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
@@ -92,6 +97,20 @@ YAML_VALUES = st.recursive(
                     "disk_free",
                     "http",
                     "args",
+                    "mode",
+                    "total",
+                    "chunk_size",
+                    "checkpoint_every",
+                    "quality",
+                    "stop_when",
+                    "ready_when",
+                    "stall",
+                    "threshold",
+                    "alert_on",
+                    "progress",
+                    "output",
+                    "log_size",
+                    "budget_usd",
                 ]
             ),
             inner,

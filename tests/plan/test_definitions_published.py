@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_tinker_steps.plan.definitions import load
-from pytest_tinker_steps.plan.model import Definition, Definitions
+from pytest_tinker_steps.plan.model import Definition, Definitions, Retry
 
 TRAINING = """\
 # .claude/tasks/step_definitions.yaml
@@ -148,13 +148,20 @@ def test_step_with_monitors_is_read_field_by_field() -> None:
         "cat training_config.yaml | head -20",
         "df -h . | grep -E '^/'",
     ]
-    assert (training.main.mode, training.main.script) == ("background", "06_train_student_model.py")
+    main = training.main
+    assert (main.kind, main.mode, main.script) == ("script", "background", "06_train_student_model.py")
+    assert (main.timeout, main.timeout_given, main.max_runtime) == (300.0, True, 24 * 3600.0)
+    assert (main.ready_when, main.log_size, main.progress) == (None, 32 * 1024 * 1024, None)
+    assert (training.budget_usd, main.recover, main.retry) == (None, None, Retry())
     assert [c.text for c in training.main.criteria] == ["Training started", "First checkpoint saved"]
     assert [(m.name, m.kind, m.command, m.interval, m.alert_on) for m in training.background] == [
         ("monitor_loss", "sample", "tail -n 1 training_logs/loss.txt", 60.0, "error|failed|nan"),
         ("watch_checkpoints", "sample", "ls -lht checkpoints/ | head -5", 120.0, None),
         ("check_memory", "sample", "ps aux | grep train_student | head -1", 180.0, None),
     ]
+    assert {(m.timeout, m.metric, m.threshold, m.stall, m.on_alert) for m in training.background} == {
+        (30.0, None, None, None, "warn")
+    }
 
 
 def test_step_in_natural_language_with_chunks_is_read_field_by_field() -> None:
@@ -167,6 +174,7 @@ def test_step_in_natural_language_with_chunks_is_read_field_by_field() -> None:
     ]
     assert (step.main.kind, step.main.mode) == ("none", "chunked")
     assert (step.main.chunks, step.main.checkpoint_every) == ((100, 900, 4000), 500)
+    assert (step.main.quality, step.main.fix, step.main.output) == ((), None, None)
     assert [(m.kind, m.name, m.command, m.interval, m.timeout) for m in step.background] == [
         ("sample", "wc", "wc -l teacher_data_*.jsonl", 60.0, 30.0),
         ("sample", "tail", "tail -1 generation.log", 60.0, 30.0),

@@ -10,6 +10,7 @@ from pytest_tinker_steps.plan import definitions, graph, tasklist
 from pytest_tinker_steps.plan.model import Definitions, Plan, Step
 from pytest_tinker_steps.record import frozen
 from pytest_tinker_steps.record.frozen import Decisions, Frozen, Wishes
+from pytest_tinker_steps.record.job_ends import OpenJobs
 from pytest_tinker_steps.record.state import Records
 
 
@@ -42,13 +43,14 @@ def decide(
     records: Records | None = None,
     environ: Mapping[str, str] | None = None,
     missing: Mapping[str, str] | None = None,
+    jobs: OpenJobs | None = None,
 ) -> Decisions:
     """The decision for a plan; ``missing`` says which outputs are missing, by step."""
 
     def assumable(step: Step) -> str:
         return (missing or {}).get(step.id, "")
 
-    return frozen.decide(plan, wishes or Wishes(), records or Records(), environ or {}, assumable)
+    return frozen.decide(plan, wishes or Wishes(), records or Records(), environ or {}, assumable, jobs)
 
 
 def a_session(
@@ -67,6 +69,8 @@ def a_session(
         "open_since": {},
         "task_ids": {name: f"task_{name}_0000000{name}" for name in made.selection.ids},
         "assumed": made.assumed,
+        "steps": made.steps,
+        "waiting": made.waiting,
         "folder": folder,
         "path": folder / "SPEC.md",
         "nodeid": "SPEC.md",

@@ -103,11 +103,6 @@ def test_what_is_written_for_a_step_below_a_heading_is_valid_yaml() -> None:
     ("yaml", "why"),
     [
         (
-            "step_1:\n  main:\n    mode: background\n    command: 'true'\n",
-            "steps.yaml:1: step_1: mode: background cannot be run by this version; "
-            "take it out to run the main in the foreground",
-        ),
-        (
             "step_1:\n  main:\n    agent: trainer\n",
             "steps.yaml:1: step_1: its main has nothing to run (no agent is set up that could do it); "
             "write command:, script: or python: below main:",

@@ -127,6 +127,82 @@ def test_ticks_that_are_verified() -> None:
     )
 
 
+def test_a_job_that_is_started_and_watched() -> None:
+    golden.check(
+        "step_is_a_job",
+        told(
+            STARTED,
+            MAIN,
+            {"event": "job_started", "pid": 4711},
+            {"event": "job_ready", "pid": 4711, "seconds": 12.0, "log": f".steps/jobs/{TASK}/main.log"},
+            {"event": "attempt_finished", "status": "started", "seconds": 12, "pid": 4711},
+            {"event": "sample", "monitor": "monitor_loss", "text": "step 100 loss 0.81\nstep 200 loss 0.62"},
+            {"event": "sample", "monitor": "disk", "text": "\x1b[31m" + "full " * 100},
+            {"event": "alert", "monitor": "monitor_loss", "text": "loss=nan"},
+            {"event": "waiting", "job": "8", "seconds": 3720, "progress": (500, 5000, 12.3)},
+            {"event": "waiting", "job": "8", "seconds": 3730.0, "progress": None},
+            {"event": "job_ended", "exit": 0, "reason": "", "seconds": 8100.0},
+            {"event": "attempt_finished", "seconds": 8112, "next": "9"},
+        ),
+    )
+
+
+def test_a_job_that_does_not_end_well() -> None:
+    golden.check(
+        "step_is_a_job_that_fails",
+        told(
+            {"event": "job_stopped", "by": "ada@lab pid 77: pytest --steps-stop 8"},
+            {"event": "job_ended", "status": "failed", "reason": "killed by SIGTERM", "seconds": 61.0},
+            {"event": "attempt_finished", "status": "failed", "seconds": 61},
+            {"event": "attempt_finished", "status": "started", "seconds": 0.1},
+        ),
+    )
+
+
+def test_a_step_in_pieces() -> None:
+    piece = {"event": "piece", "kind": "chunk", "size": 500, "attempt": 1, "seconds": 4.1, "of": 10}
+    batch = {**piece, "kind": "batch", "of": None}
+    golden.check(
+        "step_in_pieces",
+        told(
+            {"event": "pieces_resumed", "kind": "chunk", "count": 4, "of": 10},
+            {"event": "pieces_resumed", "kind": "batch", "count": 4, "of": None},
+            {"event": "pieces_resumed", "count": 1, "of": None},
+            {**piece, "index": 2, "start": 1000},
+            {
+                **piece,
+                "index": 3,
+                "start": 1500,
+                "status": "failed",
+                "message": "quality failed: 3 of 500 empty",
+            },
+            {**piece, "index": 3, "start": 1500, "attempt": 2},
+            {**piece, "index": 9, "start": 4500, "size": 1},
+            {"event": "joined", "kind": "chunk", "path": "data.jsonl", "pieces": 10, "bytes": 1_234_567},
+            {**batch, "index": 0, "start": 0},
+            {"event": "joined", "kind": "batch", "path": "out.jsonl", "pieces": 3, "bytes": 12},
+            {"event": "joined", "path": "out.jsonl", "pieces": 1, "bytes": 1200},
+        ),
+    )
+
+
+def test_a_step_that_recovers_until_its_budget_is_reached() -> None:
+    golden.check(
+        "step_recovers",
+        told(
+            {"event": "recover", "command": "rm -f lock", "seconds": 0.1, "message": ""},
+            {
+                "event": "recover",
+                "command": "./repair.sh",
+                "status": "failed",
+                "seconds": 30,
+                "message": "exit 3: nothing to repair",
+            },
+            {"event": "budget", "status": "failed", "message": "step 8 has spent $5.02 of its $5.00"},
+        ),
+    )
+
+
 def test_what_is_for_the_journal_alone_has_no_line() -> None:
     for event in ("metric", "criterion", "ignored", "unverified", "run_started", "something new"):
         assert told({"event": event, "name": "loss", "value": 1, "text": "x", "criteria": []}) == []
@@ -166,7 +242,7 @@ def test_durations_for_people(seconds: float, text: str) -> None:
         (4999, 5000, None, "4999/5000 [99%]"),
         (1_234_567, 5_000_000, 100.0, "1234567/5000000 [24%] 100.0/s eta 10:27:34"),
         (0.5, 2.5, 1.0, "0.5/2.5 [20%] 1.0/s eta 0:02"),
-        (12, 0, 3.0, "12/0 3.0/s"),
+        (12, 0, 3.0, "12 done 3.0/s"),
         (12, 10, 1.0, "12/10 [120%] 1.0/s eta 0:00"),
     ],
 )

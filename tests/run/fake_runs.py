@@ -83,7 +83,14 @@ TIMED_OUT = Ended(None, "timeout", 300.0, "", "did not end within 300 s")
 class Made:
     """A StepRun over fakes, with its events."""
 
-    def __init__(self, folder: Path, yaml: str, processes: FakeProcesses | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        yaml: str,
+        processes: FakeProcesses | None = None,
+        around: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
         body = "".join(f"  {line}\n" for line in yaml.strip().splitlines())
         (step,) = a_plan(a_list("Work"), f"step_1:\n{body}").steps
         self.folder = folder
@@ -93,8 +100,7 @@ class Made:
             folder / ".steps",
             self.processes,  # type: ignore[arg-type]
             Redactor([SECRET]),
-            interpreter="python",
-            environ={"PATH": "/bin"},
+            **{"interpreter": "python", "environ": {"PATH": "/bin"}, **(around or {})},
         )
         self.events: list[dict[str, Any]] = []
         self.run = StepRun(step, TASK, self.around, self.events.append, **more)

@@ -179,7 +179,7 @@ def test_when_the_run_on_minimal_data_fails_the_main_never_starts(make: Make) ->
         "main: {command: work, test_first: {command: try_it}}", FakeProcesses(try_it=exits(2, "bad data\n"))
     )
     said = made.whole()
-    assert said.startswith("test-first failed: exit code 2\ncommand: try_it\n")
+    assert said.startswith("test-first failed: exit code 2: bad data\ncommand: try_it\n")
     assert said.endswith("its end:\n  bad data")
     assert made.processes.started == ["try_it"]
 
@@ -193,7 +193,7 @@ def test_a_failure_shows_the_end_of_the_output_and_where_the_rest_is(make: Make)
     processes.output["work"] = [tail]
     said = make("main: work", processes).whole().splitlines()
     assert said[:4] == [
-        "main failed: exit code 3",
+        "main failed: exit code 3: line 49",
         "command: work",
         f"whole output: .steps/logs/{TASK}/main.log",
         "its end:",
@@ -204,6 +204,24 @@ def test_a_failure_shows_the_end_of_the_output_and_where_the_rest_is(make: Make)
 def test_a_failure_without_output_says_so(make: Make) -> None:
     said = make("main: work", FakeProcesses(work=exits(3))).whole()
     assert said == "main failed: exit code 3\ncommand: work\nit printed nothing"
+
+
+@pytest.mark.parametrize(
+    ("tail", "quoted"),
+    [
+        ("reading\nValueError: bad key\n\n  \n", ": ValueError: bad key"),
+        ("\x1b[31mValueError:\x1b[0m  bad\tkey\n", ": ValueError: bad key"),
+        (" 10%|#| 5/50\r 20%|##| 10/50\r", ": 20%|##| 10/50"),
+        ("x" * 500, ": " + "x" * 199 + "…"),
+        ("\n \n", ""),
+    ],
+)
+def test_the_first_line_of_a_failure_quotes_the_last_line_of_the_output(
+    make: Make, tail: str, quoted: str
+) -> None:
+    made = make("main: work", FakeProcesses(work=exits(1, tail)))
+    assert made.whole().partition("\n")[0] == f"main failed: exit code 1{quoted}"
+    assert made.of("phase")[-1]["message"] == "exit code 1"
 
 
 def test_a_main_whose_folder_is_missing_is_not_tried_again(make: Make) -> None:
@@ -281,6 +299,7 @@ def test_what_a_python_main_raises_goes_on_and_its_phase_failed(make: Make) -> N
 
 def test_a_python_main_that_cannot_be_imported_is_not_tried_again(make: Make) -> None:
     made = make("main: {python: 'no_such_module:run', retries: 2}")
+    made.run.begin()
     with pytest.raises(PhaseFailed, match="no_such_module:run cannot be imported: No module named") as caught:
         made.run.function()
     assert caught.value.cause is None

@@ -106,14 +106,16 @@ def lock_is_free() -> bool:
 
 
 def guardian_of(pid: int) -> proctree.Identity:
-    """The guardian that a process has started."""
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            words = proctree._read(f"/proc/{name}/cmdline", 4096).split(b"\0")
-            if os.fsencode(SCRIPT) in words and str(pid).encode() in words:
-                start = proctree.started(int(name))
-                assert start is not None
-                return int(name), start
+    """The guardian that a process has started; one listing of /proc may miss it while others come and go."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                words = proctree._read(f"/proc/{name}/cmdline", 4096).split(b"\0")
+                if os.fsencode(SCRIPT) in words and str(pid).encode() in words:
+                    start = proctree.started(int(name))
+                    assert start is not None
+                    return int(name), start
     raise AssertionError(f"{pid} has no guardian")
 
 

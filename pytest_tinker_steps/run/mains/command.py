@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from ...plan.model import Command, Main
 
 if TYPE_CHECKING:
+    import threading
+
     from ..process import Ended, Processes
 
 
@@ -63,10 +65,18 @@ def run(
     log: Path,
     on_output: Callable[[str], None] | None,
     on_poll: Callable[[], None],
+    cancel: threading.Event | None = None,
 ) -> Ended:
     """Run one main to its end in the caller's thread; see ``Processes.run`` for the arguments."""
     if not cwd.is_dir():
         raise FileNotFoundError(f"its folder {cwd} does not exist")
     return processes.run(
-        command, cwd=cwd, env=env, timeout=timeout, log=log, on_output=on_output, on_poll=on_poll
+        command,
+        cwd=cwd,
+        env=env,
+        timeout=timeout,
+        log=log,
+        on_output=on_output,
+        on_poll=on_poll,
+        cancel=cancel,
     )

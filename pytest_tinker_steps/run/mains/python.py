@@ -6,10 +6,74 @@ import contextlib
 import importlib
 import inspect
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+SIGNAL = signal.SIGUSR2
+"""Ends a function; its handler is ours only while the function runs."""
+
+
+class Interruption(BaseException):
+    """The function is to end. No ``Exception``, which its own loops of retries would take for theirs."""
+
+
+class Interrupter:
+    """Ends a function of this process from another thread, if it runs in Python's main thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._armed = False
+        self._requested = False
+
+    def request(self) -> None:
+        """Ask for the end of the function that runs, or that is about to; from any thread."""
+        with self._lock:
+            self._requested = True
+            if self._armed:
+                # Only a real signal also ends a sleep or a wait for the network.
+                signal.pthread_kill(threading.main_thread().ident or 0, SIGNAL)
+
+    @contextlib.contextmanager
+    def during(self) -> Iterator[None]:
+        """Let the body be ended.
+
+        Raises:
+            Interruption: its end was asked for. In other threads than the main one it never comes.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(SIGNAL, self._end)
+        try:
+            with self._lock:
+                self._armed = not self._requested
+            if not self._armed:
+                raise Interruption
+            yield
+        finally:
+            try:
+                self._armed = False  # up to here the handler may raise
+            finally:
+                self._disarm(before)
+
+    def _disarm(self, before: Any) -> None:
+        # A signal on its way must arrive before the former handler is back, which might end this process.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {SIGNAL})
+        with self._lock:
+            self._armed = False
+        if SIGNAL in signal.sigpending():
+            signal.sigwait({SIGNAL})
+        signal.signal(SIGNAL, before if before is not None else signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {SIGNAL})
+
+    def _end(self, *_: object) -> None:
+        if self._armed:
+            self._armed = False
+            raise Interruption
 
 
 def load(target: str, folder: Path) -> Callable[..., Any]:
@@ -48,9 +112,12 @@ def call(
     with _environ(environ), contextlib.chdir(cwd), _on_path(cwd):
         result = function(**arguments)
         if inspect.iscoroutine(result):
-            import asyncio  # here, since it costs 10 ms and few mains are coroutines
+            try:
+                import asyncio  # here, since it costs 10 ms and few mains are coroutines
 
-            asyncio.run(result)
+                asyncio.run(result)
+            finally:
+                result.close()  # one that was interrupted before it began
 
 
 @contextlib.contextmanager

@@ -1,0 +1,58 @@
+"""What is known of one step in a session."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .state import COST
+
+if TYPE_CHECKING:
+    from .jobs import Job
+
+
+@dataclass
+class Tale:
+    """What is known of one step in this session.
+
+    Attributes:
+        job: its background job, once it has become ready.
+        cost_before: US dollars that the attempts before the current one have cost in this session.
+    """
+
+    verdict: str = ""
+    reason: str = ""
+    task_id: str = ""
+    began: float = 0.0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    unverified: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    job: Job | None = None
+    cost_before: float = 0.0
+
+    def begin(self, task_id: str) -> None:
+        """Another attempt: what was said of the one before counts no more, but what it has cost."""
+        self.task_id = task_id
+        self.began = self.began or time.monotonic()
+        self.notes.clear()
+        self.unverified.clear()
+        self.warnings.clear()
+        self.job = None
+        self.cost_before = self.metrics.get(COST, 0.0)
+
+    def metric(self, name: str, value: float) -> None:
+        """Costs are reported piece by piece and add up; every other number replaces the one before."""
+        self.metrics[name] = self.metrics.get(name, 0.0) + value if name == COST else value
+
+    def became(self, job: Job) -> None:
+        """What its job has become; that has said the rest itself, in the journal and in its state."""
+        self.job = job
+        self.task_id = job.task_id
+        self.notes = list(job.notes)
+        self.warnings = [f"{alert.monitor}: {alert.text}" for alert in job.alerts]
+        self.metrics.update(job.metrics)
+        if COST in job.metrics:
+            self.metrics[COST] = self.cost_before + job.metrics[COST]

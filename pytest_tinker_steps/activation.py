@@ -99,7 +99,7 @@ def _jobs(folder: Path, records: state.Records) -> OpenJobs | None:
     if not (folder / STATE / JOBS).is_dir():
         return None
     from .record import job_ends  # only where there were jobs
-    from .run.jobs import look_all
+    from .run.background.jobs import look_all
 
     return job_ends.sort_out(look_all(folder / STATE), records)
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from .run.budget import Budget
 
 
+PASSING = ("progress", "waiting")
+"""Events of which only the last one is of interest."""
+
+
 class Active:
     """A pytest process with steps: the controller of the session, or one of its workers.
 
@@ -107,7 +111,7 @@ class Active:
         for job in (*self.frozen.jobs.values(), *self.frozen.fallen.values()):
             self._watch(job)
             from .record.jobs import UNSUPERVISED  # only sessions with jobs pay for it
-            from .run import jobs
+            from .run.background import jobs
 
             around = self._surroundings()
             step = self.frozen.by_id.get(job.step)
@@ -188,7 +192,7 @@ class Active:
 
     def job_of(self, name: str) -> Job | None:
         """The newest job of a step, as it is now."""
-        from .run.jobs import look_all
+        from .run.background.jobs import look_all
 
         return next((job for job in reversed(look_all(self._surroundings().state)) if job.step == name), None)
 
@@ -259,7 +263,7 @@ class Active:
                 item.user_properties.append((f"{event['phase']}: {event['name']}", said))
             if self.controller is not None:
                 self.controller.event(event)
-            elif not event.get("shown"):
+            elif not (event.get("shown") and event["event"] in PASSING):
                 # Nobody watches a worker, and a main of hours would pile them up.
                 self._events.setdefault(item.nodeid, []).append(event)
 

@@ -191,6 +191,7 @@ def _wait_for_job(running: Running) -> None:
         raise PhaseFailed(None, f"the job of step_{run.step.id} is gone: its folder was removed")
     if run.started is None:
         run.resume(job)
+        run.emit("job_resumed", status=job.state, shown=True, pid=job.pid)
     run.started = None
     ended = run.wait_for_end(job)
     active.tell_job(node, ended)

@@ -28,7 +28,7 @@ from .plan.model import Definitions, PlanError
 from .record import journal, state
 from .record.places import JOBS, STATE
 from .report import jobs as report
-from .run import jobs as running
+from .run.background import jobs as running
 
 if TYPE_CHECKING:
     from .record.jobs import Job

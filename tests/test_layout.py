@@ -38,7 +38,7 @@ ONLY_IN = {
         "plan/schema.py",
     },
     "pydantic_core": {"plan/scalars.py"},
-    "yaml": {"plan/yaml_source.py", "run/file_probes.py"},
+    "yaml": {"plan/yaml_source.py", "run/probing/file_probes.py"},
     "markdown_it": {"plan/blocks.py"},
     "psutil": {"run/proctree.py"},
     "xdist": {"hooks.py", "scheduling.py"},

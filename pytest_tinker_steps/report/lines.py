@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..run.expectations import one_line
-from ..run.probe_context import size_text
+from ..run.probing.probe_context import size_text
 
 LONGEST_SAMPLE = 160
 """Characters of what a monitor has seen or found wrong that are shown while a step runs."""
@@ -52,6 +52,9 @@ def of(event: Mapping[str, Any], *, title: str = "", journal: str = "") -> Itera
     kind = event["event"]
     if kind in ("attempt_started", "verify_started"):
         yield from _started(event, title)
+    elif kind == "job_resumed":
+        yield from ("", f"[STEP {event['step']}: {title}] the end of its job")
+        yield f"[TASK ID] {event['task_id']}"
     elif kind == "phase_started":
         name, noun = PHASES[event["phase"]]
         if event.get("what"):

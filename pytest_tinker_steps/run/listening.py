@@ -13,7 +13,7 @@ from .telling import Telling
 if TYPE_CHECKING:
     import threading
 
-    from .monitors import Monitors
+    from .monitoring.monitors import Monitors
     from .progress import ProgressReader
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..plan.model import Check, Retry
-from . import probes
 from .expectations import judge_process, judge_text, no_end, one_line, unwanted_end
-from .probe_context import ProbeContext, ProbeFailed
+from .probing import probes
+from .probing.probe_context import ProbeContext, ProbeFailed
 
 if TYPE_CHECKING:
     from .runner import CheckRunner

@@ -13,7 +13,7 @@ from .phases import MAIN_LOG, Setting, own_phase, process_phase
 
 if TYPE_CHECKING:
     from ..record.jobs import Job
-    from .monitors import Monitors
+    from .monitoring.monitors import Monitors
 
 CallPython = Callable[[Mapping[str, str]], None]
 
@@ -102,7 +102,7 @@ class Work:
         return self._interrupter.during() if self._interrupter else contextlib.nullcontext()
 
     def _monitors(self) -> Monitors:
-        from .monitors import Monitors
+        from .monitoring.monitors import Monitors
 
         at, around = self._at, self._at.around
         interrupter = self._interrupter = python.Interrupter() if self._main.kind == "python" else None

@@ -20,7 +20,7 @@ import pytest
 from pytest_tinker_steps.record import jobs, journal, lock
 from pytest_tinker_steps.record.jobs import Alert, Job
 from pytest_tinker_steps.run import proctree
-from pytest_tinker_steps.run.job_spec import LOCK
+from pytest_tinker_steps.run.background.job_spec import LOCK
 
 from .conftest import Project
 

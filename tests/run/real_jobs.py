@@ -14,8 +14,9 @@ from typing import Any
 from pytest_tinker_steps.plan.model import Command, Monitor, Where
 from pytest_tinker_steps.record import journal
 from pytest_tinker_steps.record.jobs import ENDED, FAILED, Job, folder_of
-from pytest_tinker_steps.run import jobs, proctree
-from pytest_tinker_steps.run.job_spec import ERRORS, LOG, JobSpec
+from pytest_tinker_steps.run import proctree
+from pytest_tinker_steps.run.background import jobs
+from pytest_tinker_steps.run.background.job_spec import ERRORS, LOG, JobSpec
 from pytest_tinker_steps.run.process import JOB, SUPERVISOR
 
 PATIENCE = 15.0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_tinker_steps.plan.alert_words import pattern
-from pytest_tinker_steps.run.alerts import LONGEST_LINE, matching_line, uncoloured
+from pytest_tinker_steps.run.monitoring.alerts import LONGEST_LINE, matching_line, uncoloured
 
 
 @pytest.mark.parametrize(

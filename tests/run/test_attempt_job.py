@@ -15,7 +15,7 @@ import pytest
 from pytest_tinker_steps.plan.model import ReadyWhen
 from pytest_tinker_steps.record.jobs import Job, read_all
 from pytest_tinker_steps.record.plain import from_plain
-from pytest_tinker_steps.run import jobs
+from pytest_tinker_steps.run.background import jobs
 from pytest_tinker_steps.run.budget import Budget
 from pytest_tinker_steps.run.failure import PhaseFailed
 from pytest_tinker_steps.run.mains import step_job

@@ -19,8 +19,9 @@ import pytest
 
 from pytest_tinker_steps.record import jobs as states
 from pytest_tinker_steps.record.jobs import FAILED, LOST, PASSED, RUNNING, UNSUPERVISED, Job, folder_of
-from pytest_tinker_steps.run import jobs, proctree
-from pytest_tinker_steps.run.job_spec import EXIT, SPEC, STOP, JobSpec, read_spec, write_spec
+from pytest_tinker_steps.run import proctree
+from pytest_tinker_steps.run.background import jobs
+from pytest_tinker_steps.run.background.job_spec import EXIT, SPEC, STOP, JobSpec, read_spec, write_spec
 from pytest_tinker_steps.run.process import ATTEMPT, EVENTS, JOB, SESSION, SUPERVISOR
 
 from .real_jobs import RealJobs, failed, real_jobs

@@ -11,9 +11,9 @@ import pytest
 
 from pytest_tinker_steps.plan.model import ReadyWhen
 from pytest_tinker_steps.record.jobs import FAILED, LOST, PASSED, RUNNING, Job
-from pytest_tinker_steps.run import jobs
+from pytest_tinker_steps.run.background import jobs
+from pytest_tinker_steps.run.background.job_spec import JobSpec
 from pytest_tinker_steps.run.failure import PhaseFailed
-from pytest_tinker_steps.run.job_spec import JobSpec
 from pytest_tinker_steps.run.mains.background import failure_of, start_and_wait_ready
 
 from .real_jobs import RealJobs, real_jobs

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from pytest_tinker_steps.plan.model import Command, Metric, Monitor, Stall, Threshold, Where
-from pytest_tinker_steps.run import monitors as module
 from pytest_tinker_steps.run import proctree
-from pytest_tinker_steps.run.monitors import Monitors
+from pytest_tinker_steps.run.monitoring import monitors as module
+from pytest_tinker_steps.run.monitoring.monitors import Monitors
 from pytest_tinker_steps.run.process import ATTEMPT, Ended, Processes
 from pytest_tinker_steps.run.redaction import Redactor
 

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_tinker_steps.plan.model import Metric, Monitor, Stall, Threshold, Where
+from pytest_tinker_steps.run.monitoring.sampling import (
+    LONGEST_ALERT,
+    NEVER,
+    SAMPLE,
+    Event,
+    Sampling,
+    next_beat,
+)
 from pytest_tinker_steps.run.process import Ended
-from pytest_tinker_steps.run.sampling import LONGEST_ALERT, NEVER, SAMPLE, Event, Sampling, next_beat
 
 START = 100.0
 LOSS = Metric("loss", r"loss[= ](\S+)")

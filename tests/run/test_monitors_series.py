@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_tinker_steps.run.series import Series
+from pytest_tinker_steps.run.monitoring.series import Series
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

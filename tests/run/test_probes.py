@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_tinker_steps.plan.model import PROBES
-from pytest_tinker_steps.run import file_probes, probes
-from pytest_tinker_steps.run.probes import ProbeContext, ProbeFailed
+from pytest_tinker_steps.run.probing import file_probes, probes
+from pytest_tinker_steps.run.probing.probes import ProbeContext, ProbeFailed
 from tests.run.real_runs import SubprocessRuns, a_check
 
 Look = Callable[..., str]

@@ -15,11 +15,11 @@ import pytest
 
 from pytest_tinker_steps.plan.model import Metric, ReadyWhen, Stall, Threshold
 from pytest_tinker_steps.record.jobs import FAILED, PASSED, RUNNING, Job
-from pytest_tinker_steps.run import jobs
-from pytest_tinker_steps.run import readiness as readiness_module
-from pytest_tinker_steps.run.job_log import JobLog
-from pytest_tinker_steps.run.job_spec import SERIES
-from pytest_tinker_steps.run.readiness import ALIVE, Readiness, stamp
+from pytest_tinker_steps.run.background import jobs
+from pytest_tinker_steps.run.background import readiness as readiness_module
+from pytest_tinker_steps.run.background.job_log import JobLog
+from pytest_tinker_steps.run.background.job_spec import SERIES
+from pytest_tinker_steps.run.background.readiness import ALIVE, Readiness, stamp
 
 from .real_jobs import RealJobs, a_monitor, failed, real_jobs
 from .real_runs import a_check

@@ -22,8 +22,9 @@ from pytest_tinker_steps.plan.model import Metric, ReadyWhen
 from pytest_tinker_steps.record import jobs as states
 from pytest_tinker_steps.record.jobs import ENDED, FAILED, LOST, PASSED, RUNNING, UNSUPERVISED, Job, folder_of
 from pytest_tinker_steps.record.journal import Journal
-from pytest_tinker_steps.run import jobs, proctree
-from pytest_tinker_steps.run.job_record import JobRecord
+from pytest_tinker_steps.run import proctree
+from pytest_tinker_steps.run.background import jobs
+from pytest_tinker_steps.run.background.job_record import JobRecord
 from pytest_tinker_steps.run.process import JOB, SUPERVISOR
 
 from .real_jobs import RealJobs, a_monitor, failed, kill, real_jobs
@@ -35,7 +36,7 @@ import os, sys
 from pathlib import Path
 sys.path[:0] = {paths!r}
 from tests.run.real_jobs import RealJobs
-from pytest_tinker_steps.run import jobs
+from pytest_tinker_steps.run.background import jobs
 real = RealJobs(Path({folder!r}))
 print("go", flush=True)
 jobs.start(real.spec({command!r}), real.environ)

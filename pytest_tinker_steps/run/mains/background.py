@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ...plan.model import RetryCause
 from ...record.jobs import FAILED, LOST, Job
-from .. import jobs
+from ..background import jobs
+from ..background.job_spec import JobSpec
 from ..ended import NO_END, NOT_READY, Ended
 from ..failure import PhaseFailed, process_failed
-from ..job_spec import JobSpec
 from ..output import TAIL
 
 

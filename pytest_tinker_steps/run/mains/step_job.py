@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ...plan.model import Command
 from ...record.jobs import PASSED, Job
-from .. import jobs
+from ..background import jobs
+from ..background.job_spec import JobSpec
 from ..failure import PhaseFailed
-from ..job_spec import JobSpec
 from ..phases import Emit, Setting
 from ..process import EVENTS
 from .background import failure_of, start_and_wait_ready

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .runner import Runs
+    from ..runner import Runs
 
 
 class ProbeFailed(Exception):

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..plan.model import Check
+from ...plan.model import Check
 from . import file_probes
 from .probe_context import ProbeContext, ProbeFailed, size_text
 

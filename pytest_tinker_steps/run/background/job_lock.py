@@ -7,8 +7,8 @@ import os
 import time
 from pathlib import Path
 
-from ..record.jobs import Job
-from . import proctree
+from ...record.jobs import Job
+from .. import proctree
 from .job_spec import LOCK
 
 _ASKING = 1.0

@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..plan.model import Command
-from ..record.jobs import Job
-from . import proctree
+from ...plan.model import Command
+from ...record.jobs import Job
+from .. import proctree
+from ..process import JOB, Child, start_leader
 from .job_spec import EXIT, OUTPUT
-from .process import JOB, Child, start_leader
 
 STOP_SIGNALS: proctree.Signals = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 2.0))
 """A job may need a while to save what it has."""

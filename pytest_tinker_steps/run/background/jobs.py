@@ -14,18 +14,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ..record import jobs
-from ..record.jobs import FAILED, LOST, PASSED, UNSUPERVISED, Job, folder_of
-from ..record.journal import now
-from . import job_lock, proctree
-from .ended import UNKNOWN_END, exit_words
+from ...record import jobs
+from ...record.jobs import FAILED, LOST, PASSED, UNSUPERVISED, Job, folder_of
+from ...record.journal import now
+from .. import proctree
+from ..ended import UNKNOWN_END, exit_words
+from ..process import JOB, MARKERS, SUPERVISOR, start_detached
+from . import job_lock
 from .job_process import STOP_SIGNALS, JobProcess, read_exit, written_end
 from .job_spec import ERRORS, STOP, JobSpec, write_spec
-from .process import JOB, MARKERS, SUPERVISOR, start_detached
 
 PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]); from pathlib import Path; "
-    "from pytest_tinker_steps.run.supervisor import main; main(Path(sys.argv[2]), *sys.argv[3:])"
+    "from pytest_tinker_steps.run.background.supervisor import main; main(Path(sys.argv[2]), *sys.argv[3:])"
 )
 """Run by the interpreter alone: nothing of the user's, and nothing of what is installed, is in its way."""
 
@@ -186,7 +187,7 @@ def _start_supervisor(folder: Path, task_id: str, environ: Mapping[str, str]) ->
             *("-I", "-S"),
             *(("-B",) if sys.dont_write_bytecode else ()),
             *("-c", PROGRAM),
-            str(Path(__file__).parents[2]),
+            str(Path(__file__).parents[3]),
             str(folder),
             *([own["LC_CTYPE"]] if "LC_CTYPE" in own else ()),
         ),

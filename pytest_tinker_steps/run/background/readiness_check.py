@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..plan.model import Check
+from ...plan.model import Check
+from ..process import Processes
+from ..redaction import Redactor
+from ..runner import CheckRunner
+from ..trying import Job, carry_out
 from .job_spec import JobSpec
-from .process import Processes
-from .redaction import Redactor
-from .runner import CheckRunner
-from .trying import Job, carry_out
 
 
 def trier(

@@ -8,12 +8,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ..mains.command import TextWatch
+from ..progress import ProgressReader
+from ..redaction import Redactor
+from ..telling import Telling
 from .job_log import KEPT, JobLog
 from .job_spec import LOG, OUTPUT, JobSpec
-from .mains.command import TextWatch
-from .progress import ProgressReader
-from .redaction import Redactor
-from .telling import Telling
 
 _PIECE = 65536
 _AT_ONCE = 16

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..plan.model import ReadyWhen
+from ...plan.model import ReadyWhen
 
 ALIVE = 2.0
 """Seconds that a job without ``ready_when`` must have lived."""

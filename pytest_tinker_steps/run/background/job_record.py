@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..record import jobs
-from ..record.jobs import ALERTS_KEPT, NOTES_KEPT, Alert, Job
-from ..record.journal import Journal, JournalError, now, redacted
-from .telling import COST
+from ...record import jobs
+from ...record.jobs import ALERTS_KEPT, NOTES_KEPT, Alert, Job
+from ...record.journal import Journal, JournalError, now, redacted
+from ..telling import COST
 
 SAVED_EVERY = 1.0
 """Seconds between two states that are only news."""

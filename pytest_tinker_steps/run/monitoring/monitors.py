@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..plan.model import Monitor
+from ...plan.model import Monitor
+from ..runner import Runs
 from .alerts import uncoloured
-from .runner import Runs
 from .sampling import NEVER, Event, Sampling
 from .series import Series
 

@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..plan.alert_words import pattern
-from ..plan.model import Metric, Monitor, Threshold
+from ...plan.alert_words import pattern
+from ...plan.model import Metric, Monitor, Threshold
+from ..expectations import one_line, unwanted_end
 from .alerts import matching_line, uncoloured
-from .expectations import one_line, unwanted_end
 from .series import as_json
 
 if TYPE_CHECKING:
-    from .ended import Ended
+    from ..ended import Ended
 
 Event = dict[str, Any]
 Condition = tuple[str, str]

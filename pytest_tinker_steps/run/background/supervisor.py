@@ -17,20 +17,21 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from ..record import jobs
-from ..record.jobs import FAILED, PASSED, RUNNING, Job
-from ..record.journal import now
-from . import job_lock, proctree
-from .ended import NO_END, NOT_READY, UNKNOWN_END, duration, ended_words, exit_words, why_not_started
+from ...record import jobs
+from ...record.jobs import FAILED, PASSED, RUNNING, Job
+from ...record.journal import now
+from .. import proctree
+from ..ended import NO_END, NOT_READY, UNKNOWN_END, duration, ended_words, exit_words, why_not_started
+from ..monitoring.monitors import Monitors
+from ..process import EVENTS, SUPERVISOR, Processes
+from ..redaction import Redactor, secret_values
+from ..telling import Telling
+from . import job_lock
 from .job_output import JobOutput
 from .job_process import JobProcess, start_job, written_end
 from .job_record import JobRecord
 from .job_spec import CLOCK, SERIES, STOP, JobSpec, read_spec, write_spec
-from .monitors import Monitors
-from .process import EVENTS, SUPERVISOR, Processes
 from .readiness import Readiness, stamp
-from .redaction import Redactor, secret_values
-from .telling import Telling
 
 _TICK = 1.0
 """Seconds between two looks at what wakes nobody: the events file, a request to stop."""
@@ -365,7 +366,7 @@ class Supervisor:
             self._readiness.output(text)
 
     def _cost(self, usd: float) -> None:
-        from .budget import Budget
+        from ..budget import Budget
 
         assert self._spec.ledger is not None
         Budget(self._spec.ledger, None).add(self._spec.step, usd)

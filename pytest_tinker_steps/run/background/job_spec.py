@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..plan.model import (
+from ...plan.model import (
     DEFAULT_LOG_SIZE,
     DEFAULT_MAIN_TIMEOUT,
     DEFAULT_MAX_RUNTIME,
@@ -16,8 +16,8 @@ from ..plan.model import (
     Monitor,
     ReadyWhen,
 )
-from ..record.jobs import folder_of
-from ..record.plain import from_plain, to_plain
+from ...record.jobs import folder_of
+from ...record.plain import from_plain, to_plain
 
 SPEC = "spec.json"
 OUTPUT = "output"

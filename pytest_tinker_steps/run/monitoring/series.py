@@ -8,7 +8,7 @@ import math
 import os
 from pathlib import Path
 
-from ..record.journal import now
+from ...record.journal import now
 
 
 class Series:

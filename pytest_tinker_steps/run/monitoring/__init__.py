@@ -1,0 +1,1 @@
+"""Monitors beside a main, and what their runs mean."""

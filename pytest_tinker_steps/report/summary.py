@@ -91,15 +91,16 @@ def _step(frozen: Frozen, controller: Controller, name: str, width: int) -> list
     if task_id or not tale.reason.startswith(verdict):
         parts.append(f"{verdict:<8}")
     if task_id:
-        parts += [f"{duration(tale.seconds):>6}", task_id, controller.logs(task_id)]
+        where = tale.job.log if tale.job else controller.logs(task_id)
+        parts += [f"{duration(tale.seconds):>6}", task_id, where]
     elif tale.reason:
         parts.append(tale.reason)
     lines: list[Line] = [("  ".join(parts).rstrip(), COLOURS.get(verdict, PLAIN))]
     if verdict == "started" and tale.job:
         from ..record.job_ends import standing  # only sessions with jobs pay for it
 
-        lines.append((f"    {standing(tale.job)}; log: {tale.job.log}", PLAIN))
-        lines.append((f"    watch it: {frozen.command} --steps-follow", PLAIN))
+        watch = f"watch it: {frozen.command} --steps-follow"
+        lines.append((f"    {standing(tale.job)}; {watch}", PLAIN))
         if frozen.strict:
             lines.append(("    counts as a failure: the session is strict", {"red": True}))
     if tale.task_id and verdict in ("failed", "warned", "skipped") and tale.reason:

@@ -67,8 +67,7 @@ class Processes:
 
     Args:
         redactor: what no output may show.
-        lock_fds: descriptors of locks, which stay held until nothing that was started here is left, even when
-            this process is killed.
+        lock_fds: descriptors of locks, held until nothing that was started here is left, also after a kill.
     """
 
     def __init__(self, *, redactor: Redactor, lock_fds: Sequence[int] = ()) -> None:
@@ -77,6 +76,7 @@ class Processes:
         self._guardian = _Guardian(self.token, tuple(lock_fds))
         self._lock = threading.Lock()
         self._attempts: dict[str, _Attempt] = {}
+        self._starting: set[float] = set()
 
     def __enter__(self) -> Processes:
         return self
@@ -86,7 +86,7 @@ class Processes:
 
     def close(self) -> None:
         """Lets the guardian go. What an attempt may have left and nobody swept, it ends first."""
-        self._guardian.close(bye=not self._attempts)
+        self._guardian.close(bye=not (self._attempts or self._starting))
 
     def run(
         self,
@@ -122,6 +122,7 @@ class Processes:
             return Ended(None, "cancelled", 0.0, "", "cancelled before it was started")
         begun = time.monotonic()
         arguments = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        self._starting.add(begun)  # stays there when an interruption hides from us what was started
         try:
             self._guardian.ensure()
             process = subprocess.Popen(
@@ -135,13 +136,14 @@ class Processes:
                 bufsize=0,
             )
         except (OSError, ValueError, IndexError) as error:
+            self._starting.discard(begun)
             why = why_not_started(error) if arguments else "the command is empty"
             return Ended(None, "not started", time.monotonic() - begun, "", self._redactor.text(why))
         start = proctree.started(process.pid) or 0.0
-        # Without an attempt there is no sweep: what is left then is the guardian's at the end.
-        task_id = env.get(ATTEMPT, "")
+        task_id = env.get(ATTEMPT, "")  # without one there is no sweep: what is left is the guardian's
         self._note_start(task_id, process.pid, begun)
         self._guardian.add(process.pid, start)
+        self._starting.discard(begun)
         output = Output(self._redactor, log, on_output)
         watch = Watch(process, start, output, on_poll, self._guardian.add)
         try:

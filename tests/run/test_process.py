@@ -363,10 +363,34 @@ def test_a_second_ctrl_c_kills_at_once(run: Run, task_id: str, tmp_path: Path) -
     thread = interrupt_when(tmp_path / "pid", 0, 0.2)
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run("trap '' TERM; echo $$ >pid; while :; do sleep 0.05; done", signals=((signal.SIGTERM, 20),))
-    thread.join()
+        try:
+            run("trap '' TERM; echo $$ >pid; while :; do sleep 0.05; done", signals=((signal.SIGTERM, 20),))
+        finally:
+            thread.join()  # an interrupt that comes late still comes in here
     assert time.monotonic() - began < 5
     assert marked(task_id) == []
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running", "ignore:.*Popen.__del__")
+def test_an_interrupt_in_the_middle_of_a_start_leaves_nothing(
+    processes: Processes, task_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = subprocess.Popen
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        """Starts the process and is interrupted before anybody can learn of it."""
+        real(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    env = {**os.environ, "MARK": task_id}
+    processes.run("true", cwd=tmp_path, env=env, timeout=5, log=None)  # starts the guardian
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        processes.run("echo $$ >pid; exec sleep 60", cwd=tmp_path, env=env, timeout=5, log=None)
+    monkeypatch.undo()
+    processes.sweep("")  # what is known has ended; only the unknown is left
+    processes.close()
+    assert proctree.find("MARK", task_id) == []
 
 
 @pytest.mark.parametrize("listener", ["on_output", "on_poll"])

@@ -1,7 +1,7 @@
 """Dataclasses as JSON-like values and back, by their annotations.
 
-Every value is checked, other than in ``plan.codec``, which trusts what it wrote itself under a checksum: these
-files are read while others write them, and by other versions.
+Every value is checked, other than in ``plan.codec``, which trusts what it wrote itself under a checksum:
+these files are read while others write them, and by other versions.
 """
 
 from __future__ import annotations

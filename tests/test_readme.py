@@ -28,7 +28,7 @@ from pytest_tinker_steps.run.events import EventsFile
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SETUP_PLAN = "pip install -e . && pytest --steps 1-5"
-SETUP_TESTS = 'pip install -e ".[test]" && pytest'
+SETUP_TESTS = 'pip install -e ".[test]" && pytest -n 2'
 
 
 def _picture_module() -> ModuleType:

@@ -27,7 +27,7 @@ REQUIREMENTS = ROOT / "requirements.txt"
 CONSTRAINTS = ROOT / "constraints.txt"
 
 PIP_TIMEOUT = 840
-"""Seconds for one call of pip; the SDK and what it needs are 350 MB."""
+"""Seconds for one call of pip; what the plan needs is 1.3 GB on disk."""
 
 Runner = Callable[[Sequence[str]], int]
 """Runs a command and returns its exit code."""

@@ -96,7 +96,10 @@ def _check(event: Mapping[str, Any]) -> str:
     message = f": {said}" if said else ""
     tries = f", attempt {event['attempts']}" if event.get("attempts", 1) > 1 else ""
     took = "" if event["status"] in ("cancelled", "not run") else f" [{duration(event['seconds'])}{tries}]"
-    return f"  {MARKS[event['status']]} {event['name']}{message}{took}"
+    # A stream that is not to stop yet has not failed.
+    not_yet = event.get("phase") == "stop_when" and event["status"] == "failed"
+    mark = MARKS["cancelled" if not_yet else event["status"]]
+    return f"  {mark} {event['name']}{message}{took}"
 
 
 def _phase(event: Mapping[str, Any]) -> Iterator[str]:

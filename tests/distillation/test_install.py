@@ -90,6 +90,14 @@ def test_without_pip_the_way_by_hand_is_named(
         install.ensure(wanted("gone"), FakePip(installed, {}))
 
 
+@pytest.fixture
+def two_wanted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "requirements.txt"
+    path.write_text("tinker>=0.38,<0.40\nhuggingface_hub>=1.31,<3\n")
+    monkeypatch.setattr(install, "REQUIREMENTS", path)
+
+
+@pytest.mark.usefixtures("two_wanted")
 def test_the_step_notes_what_it_did(
     installed: dict[str, str], said: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +110,7 @@ def test_the_step_notes_what_it_did(
     assert len(pip.commands) == 1
 
 
+@pytest.mark.usefixtures("two_wanted")
 def test_plan_and_check_change_nothing(
     installed: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,1 @@
+"""The local engine: a loopback server that speaks the training service's protocol over PyTorch."""

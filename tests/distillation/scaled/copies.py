@@ -140,7 +140,8 @@ class Copy:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("PYTHONPATH") == str(self.folder):
+                # An engine has the folder in it twice.
+                if str(self.folder) in process.environ().get("PYTHONPATH", "").split(os.pathsep):
                     found.append(process)
             except psutil.Error:
                 continue

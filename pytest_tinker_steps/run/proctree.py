@@ -27,6 +27,10 @@ _Row = tuple[int, int, int, int, float, bool]
 _ENVIRON_PIECE = 65536
 _NO_ENVIRON = b"\0\0"
 _KERNEL_THREADS = 2
+_LONGEST_EXEC = 0.5
+"""Seconds after which a process that shows no environment is taken at its word."""
+_ENV_END = 48
+"""Place of field 51 of ``/proc/PID/stat`` behind the name: where the environment ends in memory."""
 _PASSES = 10
 _SHORTEST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.05
@@ -242,8 +246,7 @@ def _chosen(rows: list[_Row], groups: set[int], marker: str | None) -> tuple[set
                 chosen.add(pid)
             elif environ == _NO_ENVIRON and _KERNEL_THREADS not in (pid, parent):
                 empty.append(pid)
-        # A process in the middle of an exec shows an empty environment for a moment.
-        chosen.update(pid for pid in empty if needle in _environ(pid))
+        chosen.update(pid for pid in empty if needle in _environ_after_exec(pid))
         ended.update(pid for pid in empty if (row := _row(pid)) is None or row[5])
     return chosen - ended, bool(ended)
 
@@ -290,6 +293,28 @@ def _parsed(pid: int, stat: bytes) -> _Row | None:
     if len(fields) < 20:
         return None
     return (pid, int(fields[1]), int(fields[2]), int(fields[3]), float(fields[19]), fields[0] in (b"Z", b"X"))
+
+
+def _environ_after_exec(pid: int) -> bytes:
+    """The environment of a process that has just shown none: in the middle of an exec it has none yet."""
+    deadline = time.monotonic() + _LONGEST_EXEC
+    while (environ := _environ(pid)) == _NO_ENVIRON and _in_exec(pid) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return environ
+
+
+def _in_exec(pid: int) -> bool:
+    """Whether the kernel has not laid out the memory of a process of this user yet (Linux)."""
+    stat = _read(f"/proc/{pid}/stat", 4096) if RAW else b""
+    fields = stat[stat.rfind(b")") + 2 :].split()
+    # An exec computes or waits for the disk; whoever sleeps is what must not be looked at, and says 0, too.
+    if len(fields) <= _ENV_END or fields[_ENV_END] != b"0" or fields[0] not in (b"R", b"D"):
+        return False
+    try:
+        # So does a process of somebody else.
+        return os.stat(f"/proc/{pid}").st_uid == os.getuid()  # noqa: PTH116 - the guardian does without pathlib
+    except OSError:
+        return False
 
 
 def _asked(pid: int) -> _Row | None:

@@ -37,6 +37,7 @@ class Figure:
         limit: the value must not be above it; None for a line that is only shown.
         peers: what else took how long in the same run, by name.
         samples: one value per run.
+        at_least: the value must not be below the limit instead.
     """
 
     name: str
@@ -45,10 +46,13 @@ class Figure:
     limit: float | None
     peers: dict[str, str] = field(default_factory=dict)
     samples: list[float] = field(default_factory=list)
+    at_least: bool = False
 
     @property
     def met(self) -> bool:
-        return self.limit is None or self.value <= self.limit
+        if self.limit is None:
+            return True
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
 def environ(folder: Path) -> dict[str, str]:
@@ -129,6 +133,7 @@ def table(figures: Sequence[Figure]) -> str:
     for figure in figures:
         digits = 2 if figure.unit in ("x", "s") else 1 if figure.value >= 1 else 3
         limit = "" if figure.limit is None else f"{figure.limit:g} {figure.unit}"
+        limit = f"at least {limit}" if figure.at_least and limit else limit
         peers = ", ".join(f"{name} {value}" for name, value in figure.peers.items())
         middle = f"{figure.value:.{digits}f} {figure.unit}"
         spread = f"{min(figure.samples):.{digits}f} .. {max(figure.samples):.{digits}f}"

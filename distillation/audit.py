@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -220,7 +221,7 @@ def write(character: Character) -> dict[str, Any]:
         DistillationError: step 8 has not run, or a limit is passed. The files are written before that is
             said, so that the flagged answers can be read.
     """
-    folder = settings.run_folder()
+    folder, began = settings.run_folder(), time.monotonic()
     path = folder / generation.DATA
     result = audit(read_rows(path), character)
     for row, reason in result.rejected[:SHOWN]:
@@ -242,7 +243,7 @@ def write(character: Character) -> dict[str, Any]:
             for row, reason in result.rejected
         ),
     )
-    report = make_report(result, character)
+    report = make_report(result, character) | {"seconds": round(time.monotonic() - began, 2)}
     write_json(folder / REPORT, report)
     demand_quality(report, folder / REPORT)
     return report
@@ -267,6 +268,9 @@ def check(character: Character) -> list[str]:
                 f"{folder / REPORT}: says {report.get(key)} {key}, counted {len(files[name])}; "
                 "run step 9 again"
             )
+        for row in files[name]:
+            if row.value is None:
+                raise DistillationError(f"{folder / name}:{row.line}: {row.problem}; run step 9 again")
     aside = {(row.value or {}).get("line") for name in (FLAGGED, REJECTED) for row in files[name]}
     expected = [row.value for row in data if row.line not in aside]
     if [row.value for row in files[AUDITED]] != expected or len(aside) != len(data) - len(expected):

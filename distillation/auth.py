@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
-import os
 import re
 import sys
 import threading
@@ -18,9 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-from distillation import events, install, settings
+from distillation import client, events, install, settings
 from distillation.errors import DistillationError, run
 from distillation.jsonl import read_json, write_json
 
@@ -91,7 +89,7 @@ def authenticate(key: str, timeout: float = ANSWER_TIMEOUT) -> str:
         DistillationError: refused, unreachable, or no answer in time.
     """
     tinker = importlib.import_module("tinker")
-    host = _host(tinker)
+    host = client.service_host(tinker)
     try:
         _within(timeout, tinker.auth.raise_if_tinker_not_accessible)
     except TimeoutError as cause:
@@ -104,16 +102,6 @@ def authenticate(key: str, timeout: float = ANSWER_TIMEOUT) -> str:
         text = " ".join(str(cause).replace(key, "<key>").split())[:200]
         advice = _ADVICE.get(kind, "see the service's status page, then run the step again")
         raise DistillationError(f"{host}: {kind}: {text}; {advice}") from None
-    return host
-
-
-def _host(tinker: Any) -> str:
-    address = os.environ.get(settings.BASE_URL_VARIABLE)
-    if not address:
-        address = importlib.import_module(f"{tinker.__name__}.lib.base_url").DEFAULT_BASE_URL
-    host = urlsplit(address).hostname
-    if not host:
-        raise DistillationError(f"{settings.BASE_URL_VARIABLE} is no address; write it as https://host/path")
     return host
 
 

@@ -7,6 +7,7 @@ answer ends with the tokenizer's end token, so that a trained model knows where 
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -49,13 +50,40 @@ def prompt_tokens(tokenizer: Any, question: str, system: str | None = None) -> l
         question: the user's words.
         system: the system prompt, or ``None`` for no system message at all.
     """
+    text = _prompt(tokenizer, question, system)
+    head, tokens = ("", ()) if system is None else _head(tokenizer, system)
+    if not text.startswith(head):
+        return _encode(tokenizer, text)
+    return [*tokens, *_encode(tokenizer, text[len(head) :])]
+
+
+def _prompt(tokenizer: Any, question: str, system: str | None) -> str:
     messages = [] if system is None else [{"role": "system", "content": system}]
     messages.append({"role": "user", "content": question})
     # Models that can think aloud are asked to answer at once; other templates do not know the switch.
-    text = tokenizer.apply_chat_template(
+    text: str = tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, tokenize=False, enable_thinking=False
     )
-    return _encode(tokenizer, text)
+    return text
+
+
+@lru_cache(maxsize=8)
+def _head(tokenizer: Any, system: str) -> tuple[str, tuple[int, ...]]:
+    """What prompts with this system prompt begin with, as text and as tokens.
+
+    A system prompt is far longer than a question: to tokenize it anew for each costs more than all else
+    around a request. A text is split at the tokens that stand for a whole, such as the begin of a turn,
+    before the rest is tokenized, so it may be cut in front of one. Where none is, or where two samples show
+    that it does not hold, the head is empty.
+    """
+    texts = [_prompt(tokenizer, question, system) for question in ("A question?", "Speak!")]
+    shared = os.path.commonprefix(texts)  # noqa: RUF071 - letter by letter is what is wanted
+    head = shared[: max([0, *(shared.rfind(whole) for whole in tokenizer.get_added_vocab())])]
+    tokens = _encode(tokenizer, head)
+    cut = [[*tokens, *_encode(tokenizer, text[len(head) :])] for text in texts]
+    if cut != [_encode(tokenizer, text) for text in texts]:
+        return "", ()
+    return head, tuple(tokens)
 
 
 def answer_tokens(tokenizer: Any, answer: str) -> list[int]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from distillation import settings
 from distillation.engine.child import Child, engine
@@ -79,6 +80,7 @@ def connected(
         raise DistillationError("the SDK is not installed; run step 2") from cause
     wanted = base_model(model)
     child: Child | None = None
+    host = service_host(tinker) if settings.engine() == "tinker" else "the local engine"
     with ExitStack() as stack:
         if settings.engine() == "local":
             child = stack.enter_context(engine(wanted, root or local_root(), patience))
@@ -86,14 +88,13 @@ def connected(
             service = tinker.ServiceClient(base_url=child.address, api_key=LOCAL_KEY)
         else:
             service = tinker.ServiceClient(base_url=os.environ.get(settings.BASE_URL_VARIABLE) or None)
-        _greet(service, wanted, patience)
+        _greet(service, host, wanted, patience)
         # Before it was greeted there is no leave to take: the SDK holds a lock while it still tries.
         stack.callback(_take_leave, service)
         try:
             yield service
-        except DistillationError:
-            raise
         except Exception as cause:
+            # Whatever the SDK, or who used it, says of a call: that the engine is gone is the reason.
             obituary = child.obituary() if child is not None else None
             if obituary is None:
                 raise
@@ -108,17 +109,37 @@ def rest_client(service: Any) -> Any:
         return service.create_rest_client()
 
 
-def _greet(service: Any, model: str, patience: float) -> None:
+def service_host(tinker: Any) -> str:
+    """The host that the SDK will ask, as the environment names it.
+
+    Raises:
+        DistillationError: what stands in ``TINKER_BASE_URL`` has none.
+    """
+    address = os.environ.get(settings.BASE_URL_VARIABLE)
+    if not address:
+        address = importlib.import_module(f"{tinker.__name__}.lib.base_url").DEFAULT_BASE_URL
+    host = urlsplit(address).hostname
+    if not host:
+        raise DistillationError(f"{settings.BASE_URL_VARIABLE} is no address; write it as https://host/path")
+    return host
+
+
+def _greet(service: Any, host: str, model: str, patience: float) -> None:
     """Make sure that the service answers and has the model."""
-    capabilities = _within(patience, lambda: rest_client(service).get_server_capabilities().result(patience))
+
+    def ask() -> Any:
+        return rest_client(service).get_server_capabilities().result(patience)
+
+    capabilities = _within(patience, host, ask)
     known = [one.model_name for one in capabilities.supported_models]
     if model not in known:
         raise DistillationError(
-            f"base model {model!r} is unknown to the service; it has {', '.join(map(str, known))}"
+            f"base model {model!r} is unknown to {host}, which has {', '.join(map(str, known))}; "
+            "correct base_model in training_config.yaml and run step 11 again"
         )
 
 
-def _within(patience: float, ask: Callable[[], Any]) -> Any:
+def _within(patience: float, host: str, ask: Callable[[], Any]) -> Any:
     answers: list[Any] = []
     failures: list[Exception] = []
 
@@ -136,12 +157,10 @@ def _within(patience: float, ask: Callable[[], Any]) -> Any:
         return answers[0]
     advice = f"check the network, the key and {settings.BASE_URL_VARIABLE}, then run the step again"
     if not failures or isinstance(failures[0], TimeoutError):
-        raise DistillationError(f"the service did not answer within {patience:g} s; {advice}")
+        raise DistillationError(f"{host} did not answer within {patience:g} s; {advice}")
     cause = failures[0]
     text = " ".join(str(cause).replace(settings.api_key() or LOCAL_KEY, "<key>").split())[:200]
-    raise DistillationError(
-        f"the service cannot be used: {type(cause).__name__}: {text}; {advice}"
-    ) from cause
+    raise DistillationError(f"{host} cannot be used: {type(cause).__name__}: {text}; {advice}") from cause
 
 
 def _take_leave(service: Any) -> None:

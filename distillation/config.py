@@ -70,7 +70,9 @@ class TrainingConfig:
         loss_ratio_max: the largest share that the last may be of the first.
         evaluation_questions: held-out questions that the evaluation may ask.
         evaluation_interval: half of the width of the mean's 95 % confidence interval that is enough.
-        similarity_min, similarity_max: where the normalised similarity is expected.
+        similarity_min: the least normalised similarity that is enough.
+        similarity_max: the largest that is expected. An evaluation is called suspiciously high when the
+            whole 95 % confidence interval of every measure lies above; the estimate alone decides nothing.
         budget_usd: US dollars for everything the plan does.
     """
 

@@ -36,6 +36,7 @@ from distillation.memory import Memory
 from distillation.questions import Question, held_out_questions
 from distillation.teacher import prepare
 from distillation.training_trial import TRIAL as TRAINING_TRIAL
+from distillation.work_time import EVALUATION, Clock
 
 TRIAL = "evaluation_trial.jsonl"
 
@@ -82,12 +83,18 @@ def answer(panel: Panel, questions: Sequence[Question], before: int, total: int)
     def report(done: int, all_: int, cost_usd: float) -> None:
         nonlocal unreported
         unreported += cost_usd
+        clock.lap(1)
         if done % REPORT_EVERY == 0 or done == all_:
             events.progress(before + done // len(VOICES), total)
             events.metric("cost_usd", unreported)
             unreported = 0.0
 
-    with Memory(settings.run_folder(), MEMORY) as memory, client.connected(panel.asking.base) as service:
+    folder = settings.run_folder()
+    with (
+        Memory(folder, MEMORY) as memory,
+        Clock(folder, EVALUATION) as clock,
+        client.connected(panel.asking.base) as service,
+    ):
         return ask(panel, speakers(service, panel), questions, memory, report)
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,9 @@ def ask(
     wanted = {(voice, one.id): (panel.key(voice, one), one) for one in questions for voice in VOICES}
     missing = {name: what for name, what in wanted.items() if what[0] not in memory}
     prompts = {name: voices[name[0]].prompt(one.text) for name, (_, one) in missing.items()}
-    pending = {name: voices[name[0]].submit(prompts[name], key[2]) for name, (key, _) in missing.items()}
+    asked = {
+        name: partial(voices[name[0]].submit, prompts[name], key[2]) for name, (key, _) in missing.items()
+    }
     done = len(wanted) - len(missing)
 
     def take(name: tuple[str, str], response: Any) -> None:
@@ -166,7 +169,7 @@ def ask(
         done += 1
         report(done, len(wanted), cost)
 
-    collect(pending, panel.asking.config.answer_timeout, take)
+    collect(asked, panel.asking.config.answer_timeout, take)
     return [_record(panel, one, memory) for one in questions]
 
 

@@ -15,6 +15,7 @@ from distillation.jsonl import read_json, read_rows, write_json
 from distillation.persona import judge
 from distillation.similarity import Estimate, normalised, share
 from distillation.split import TRAIN, VALIDATION, shared
+from distillation.work_time import EVALUATION, in_report
 
 RESULTS = "evaluation_results.json"
 
@@ -51,6 +52,16 @@ def is_enough(found: dict[str, Estimate], config: TrainingConfig) -> bool:
         one.samples >= MIN_QUESTIONS and one.half_width <= config.evaluation_interval
         for one in found.values()
     )
+
+
+def suspiciously_high(found: dict[str, Estimate], config: TrainingConfig) -> bool:
+    """Whether the student is nearer to the teacher than chance explains, by every measure.
+
+    An estimate somewhat above the limit says nothing: of a student that is exactly as near as the limit
+    every second one lies above it. So the whole interval must, and as the similarity is the lower of the
+    measures, the intervals of all. Under that limit it happens to at most one evaluation of forty.
+    """
+    return all(one.low > config.similarity_max for one in found.values())
 
 
 def in_character(records: Sequence[dict[str, Any]], voice: str) -> Estimate:
@@ -92,7 +103,7 @@ def results(folder: Path, records: Sequence[dict[str, Any]], config: TrainingCon
         "similarity_min": config.similarity_min,
         "similarity_max": config.similarity_max,
         "reached": lowest >= config.similarity_min,
-        "suspiciously_high": lowest > config.similarity_max,
+        "suspiciously_high": suspiciously_high(found, config),
         "normalised": {name: one.as_json() for name, one in found.items()},
         "raw": {
             voice: {name: round(statistics.fmean(one[voice][name] for one in scored), 4) for name in MEASURES}
@@ -113,8 +124,8 @@ def _all_asked(records: Sequence[dict[str, Any]], config: TrainingConfig) -> boo
 
 
 def write(folder: Path, records: Sequence[dict[str, Any]], config: TrainingConfig) -> dict[str, Any]:
-    """Write ``evaluation_results.json``; see ``results``."""
-    found = results(folder, records, config)
+    """Write ``evaluation_results.json``: see ``results``, and how long the asking took."""
+    found = results(folder, records, config) | in_report(folder, EVALUATION)
     write_json(folder / RESULTS, found)
     return found
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
+
+from distillation.jsonl import naming
 
 EVENTS_VARIABLE = "TINKER_STEPS_EVENTS"
 
@@ -38,9 +41,10 @@ def _append(record: dict[str, Any]) -> None:
     if not path:
         return
     line = json.dumps(record, ensure_ascii=False) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        # One write per record: the reader follows the file while it grows and must not see half a line.
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
+    with naming(Path(path)):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            # One write per record: the reader follows the file while it grows and must not see half a line.
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ class Facts:
 
         Args:
             what: in words.
-            text: with a placeholder for each place, as of ``str.format``.
+            text: with a placeholder for each place, as of ``str.format``; `` | `` divides it into cells.
             places: see the module.
 
         Raises:
@@ -99,9 +99,10 @@ class Facts:
         shown = _PLACEHOLDER.sub(lambda found: _shown(found[0], next(values)), text)
         return f"| {what} | {shown} | {', '.join(f'`{place}`' for place in places)} |"
 
-    def table(self, rows: Iterable[str], heading: str = "what") -> str:
-        """A table of such rows."""
-        return "\n".join([f"| {heading} | value | {ORIGIN} |", "|---|---|---|", *rows])
+    def table(self, rows: Iterable[str], headings: Sequence[str] = ("what", "value")) -> str:
+        """A table of such rows, with a heading for each cell but that of the places."""
+        cells = [*headings, ORIGIN]
+        return "\n".join([f"| {' | '.join(cells)} |", "|" + "---|" * len(cells), *rows])
 
     def sources(self) -> str:
         """A table of all files that values were taken from, with their checksums."""
@@ -160,9 +161,9 @@ def verify(path: Path, folder: Path) -> int:
             heading = cells
         kind = heading[-1] if cells and cells is not heading else ""
         try:
-            if kind == ORIGIN and len(cells) == len(heading) == 3:
+            if kind == ORIGIN and len(cells) == len(heading) >= 3:
                 _demand_no_number(cells[0])
-                found += _verify_row(facts, cells[1], cells[2])
+                found += _verify_row(facts, " | ".join(cells[1:-1]), cells[-1])
             elif kind == SUM:
                 found += _verify_sum(folder, cells)
             else:

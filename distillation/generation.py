@@ -17,6 +17,7 @@ from distillation.jsonl import Row, read_json, read_rows, write_bytes, write_jso
 from distillation.memory import spent_usd
 from distillation.persona import judge
 from distillation.questions import KINDS, normalised, training_questions
+from distillation.work_time import GENERATION, in_report
 
 TRIAL = "teacher_trial.jsonl"
 DATA = "teacher_data_5000.jsonl"
@@ -213,6 +214,7 @@ def report(character: Character, config: GenerationConfig, joined: Path | None) 
             **asdict(found),
             "in_character_share": round(found.in_character_share, 4),
             "spent_usd": round(spent, 6),
+            **in_report(folder, GENERATION),
         },
     )
     print("\n".join([*found.lines(), f"spent usd: {spent:.4f}"]))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,14 +91,43 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` so that a reader sees the old file or the new one, never a piece of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write ``content`` so that a reader sees the old file or the new one, never a piece of it.
+
+    Raises:
+        OSError: the system refuses it; names ``path``, and not the draft that a user never sees.
+    """
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have the system's refusal name the file that is meant, which for an open one it does not.
+
+    Raises:
+        OSError: as what was refused, with ``path`` for its name.
+    """
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as cause:
+        raise OSError(cause.errno, cause.strerror or str(cause), str(path)) from cause
+
+
+def append(path: Path, descriptor: int, content: bytes) -> None:
+    """Add all of ``content`` to an open file: a disk that is nearly full takes a part before it refuses.
+
+    Raises:
+        OSError: the system refuses it; names ``path``.
+    """
+    with naming(path):
+        while content:
+            content = content[os.write(descriptor, content) :]

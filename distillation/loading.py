@@ -49,11 +49,17 @@ def merge(base: str, folder: Path) -> None:
         folder: the model folder, with the adapter in it.
 
     Raises:
-        DistillationError: base or adapter cannot be loaded.
+        DistillationError: base or adapter cannot be loaded, or the disk does not take what was merged.
     """
+    safetensors = importlib.import_module("safetensors")
     merged = _adapted(base, folder / ADAPTER).merge_and_unload()
-    merged.save_pretrained(folder / MERGED)
-    tokenizer_of(base).save_pretrained(folder / MERGED)
+    try:
+        merged.save_pretrained(folder / MERGED)
+        tokenizer_of(base).save_pretrained(folder / MERGED)
+    except (OSError, safetensors.SafetensorError) as cause:
+        # The libraries' error of a full disk is none of the system's.
+        reason = " ".join(str(cause).split())[:200]
+        raise DistillationError(f"{folder.parent}: {reason}; make room and run step 19 again") from cause
 
 
 def compare(base: str, folder: Path, probes: Sequence[Mapping[str, Any]]) -> Differences:

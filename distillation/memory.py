@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from distillation.errors import DistillationError
-from distillation.jsonl import Row, read_rows
+from distillation.jsonl import Row, append, read_rows
 
 FILE = "teacher_memory.jsonl"
 
@@ -115,10 +115,8 @@ class Memory:
         self.close()
 
     def _append(self, text: str) -> None:
-        rest = text.encode()
         try:
-            while rest:  # a disk that is nearly full takes a part before it refuses
-                rest = rest[os.write(self._descriptor, rest) :]
+            append(self.path, self._descriptor, text.encode())
         except OSError as cause:
             raise self._refused(cause) from cause
 

@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from distillation import events, figures, report_tables, settings
+from distillation import events, figures, report_tables, report_times, settings
 from distillation.characters import DEFAULT_CHARACTER, Character, find
 from distillation.deployment import deployment
 from distillation.errors import DistillationError, run
@@ -58,9 +58,11 @@ def results_report(facts: Facts, character: Character) -> str:
         _bill_words(),
         facts.table(report_tables.bill(facts)),
         "## Where the time went",
-        "Seconds of the work itself, as its reports have them; steps whose report holds no time are not "
-        "listed.",
-        facts.table(report_tables.times(facts)),
+        "Seconds of the work itself, the start of the engine included. Work that was interrupted or done "
+        "again took what all its parts took together. Some work is done beside other work, so the sum is not "
+        "the time from the first step to the last. What is not listed has no time in its report.",
+        report_times.table(facts),
+        facts.table(report_times.moments(facts)),
         "## A person's judgement",
         *report_tables.review(facts),
         "## What did not work, and what the numbers do not show",
@@ -129,6 +131,7 @@ def write(character: Character) -> dict[str, int]:
     """
     folder = settings.run_folder()
     _demand_ours(Facts(folder), character)
+    report_times.write(folder)
     texts = {
         REPORT: results_report(Facts(folder), character),
         DEPLOYMENT: deployment(Facts(folder), character),
@@ -158,6 +161,7 @@ def check(character: Character) -> list[str]:
     folder = settings.run_folder()
     _demand_ours(Facts(folder), character)
     counted = {name: verify(folder / name, folder) for name in (REPORT, DEPLOYMENT)}
+    report_times.check(folder)
     text = (folder / REPORT).read_text(encoding="utf-8")
     first = text.splitlines()[0]
     if first != _first_line(character).splitlines()[0]:

@@ -33,16 +33,6 @@ SPENDING: tuple[tuple[str, tuple[int, ...], str], ...] = (
 HOSTED: dict[str, tuple[int, ...]] = {"generation": (6, 8), "training": (13,), "evaluation": (14, 15)}
 """Steps of the estimate by the names in ``metrics.json`` of what the distillation would have cost."""
 
-TIMED = (
-    ("Generation", GENERATED),
-    ("Audit", AUDIT),
-    ("Training", TRAINING),
-    ("Evaluation", RESULTS),
-    ("Demo, with the start of the engine", DEMO),
-    ("Export, with the start of the engine", EXPORT),
-)
-"""Reports that may say how many ``seconds`` their work took."""
-
 
 def in_short(facts: Facts) -> list[str]:
     """The numbers that decide."""
@@ -220,19 +210,6 @@ def bill(facts: Facts) -> list[str]:
 
 def _numbers(facts: Facts) -> range:
     return range(facts.value(f"{ESTIMATE}#steps.length"))
-
-
-def times(facts: Facts) -> list[str]:
-    """Seconds by step, as far as reports have them."""
-    rows = [
-        facts.row(name, "{:,.1f}", f"{file}#seconds") for name, file in TIMED if facts.has(f"{file}#seconds")
-    ]
-    rows.append(facts.row("A training step, median", "{:.4f}", f"{TRAINING}#seconds_per_step"))
-    if facts.has(f"{DEMO}#slowest_seconds"):
-        rows.append(
-            facts.row("Slowest answer of the student in the demo", "{:.3f}", f"{DEMO}#slowest_seconds")
-        )
-    return rows
 
 
 def review(facts: Facts) -> list[str]:

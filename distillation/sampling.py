@@ -1,4 +1,4 @@
-"""Asking a model through the SDK: many questions are submitted, then the answers are collected."""
+"""Asking a model through the SDK: many questions are submitted, and the answers collected as they come."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from distillation import chat, client
@@ -17,6 +16,10 @@ from distillation.errors import DistillationError
 
 CONNECT_TIMEOUT = 300.0
 """Seconds in which the model must be ready to be sampled from."""
+
+IN_FLIGHT = 256
+"""Questions that are with the service at a time. More would only wait there for their turn, and to send them
+all at once keeps a processor from those that are worked on."""
 
 _Name = TypeVar("_Name")
 
@@ -127,44 +130,54 @@ def speaking(
         yield Sampler(sampling, chat.tokenizer_of(base), system, temperature, top_p, max_tokens)
 
 
-def collect(pending: Mapping[_Name, Future[Any]], timeout: float, take: Callable[[_Name, Any], None]) -> None:
-    """Hand on every answer as soon as it comes.
+def collect(
+    asked: Mapping[_Name, Callable[[], Future[Any]]], timeout: float, take: Callable[[_Name, Any], None]
+) -> None:
+    """Submit questions, ``IN_FLIGHT`` at a time, and hand on every answer as soon as it comes.
 
     Args:
-        pending: the submitted questions by name.
+        asked: what submits each question, by name.
         timeout: seconds in which at least one more answer must come.
         take: called with each name and its answer, in the thread of the caller.
 
     Raises:
-        DistillationError: a question failed, or no answer came in time. What came before was taken.
+        DistillationError: a question failed, which lets no more be submitted, or no answer came in time. What
+            came before, and what was with the service when it failed, was taken.
     """
-    arrived: queue.SimpleQueue[_Name] = queue.SimpleQueue()
-    for name, future in pending.items():
-        future.add_done_callback(partial(_arrive, arrived, name))
+    arrived: queue.SimpleQueue[tuple[_Name, Future[Any]]] = queue.SimpleQueue()
+    waiting = iter(asked.items())
     failed: dict[_Name, str] = {}
-    for missing in range(len(pending), 0, -1):
+    taken = 0
+
+    def submit() -> int:
+        if failed or (following := next(waiting, None)) is None:
+            return 0
+        name, ask = following
+        ask().add_done_callback(lambda future: arrived.put((name, future)))
+        return 1
+
+    flying = sum(submit() for _ in range(min(IN_FLIGHT, len(asked))))
+    while flying:
         try:
-            name = arrived.get(timeout=timeout)
+            name, future = arrived.get(timeout=timeout)
         except queue.Empty:
             raise DistillationError(
-                f"no answer came for {timeout:g} s, and {missing} are missing; what was answered is kept, "
-                "run the step again"
+                f"no answer came for {timeout:g} s, and {len(asked) - taken} are missing; what was answered "
+                "is kept, run the step again"
             ) from None
-        cause = pending[name].exception()
-        if cause is None:
-            take(name, pending[name].result())
-        else:
+        if (cause := future.exception()) is not None:
             failed[name] = in_one_line(cause)
+        # The next question first: the service need not wait until this answer is on the disk.
+        flying += submit() - 1
+        if cause is None:
+            take(name, future.result())
+            taken += 1
     if failed:
         name, reason = next(iter(failed.items()))
         raise DistillationError(
-            f"{name}: {reason}; {len(failed)} of {len(pending)} questions failed, what was answered is kept, "
+            f"{name}: {reason}; {len(failed)} of {len(asked)} questions failed, what was answered is kept, "
             "run the step again"
         )
-
-
-def _arrive(arrived: queue.SimpleQueue[_Name], name: _Name, _: Future[Any]) -> None:
-    arrived.put(name)
 
 
 def in_one_line(cause: BaseException) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def write() -> dict[str, Any]:
     Raises:
         DistillationError: step 9 has not run, or there is too little to split.
     """
-    folder = settings.run_folder()
+    folder, began = settings.run_folder(), time.monotonic()
     parts = split(_audited(), _held_out(), SEED)
     if not parts.train or not parts.validation:
         raise DistillationError(
@@ -130,6 +131,7 @@ def write() -> dict[str, Any]:
         "near_duplicate": NEAR_DUPLICATE,
         "held_out": HELD_OUT,
         "sha256": {name: _sha256(folder / name) for name in (TRAIN, VALIDATION)},
+        "seconds": round(time.monotonic() - began, 2),
     }
     write_json(folder / REPORT, report)
     return report

@@ -5,7 +5,7 @@ answers to the training questions N to N+M-1, one chunk. ``--quality FILE`` judg
 the joined chunks (``--joined FILE``) into the run folder and writes ``generation_report.json``; ``--check``
 counts the answers again, those of the trial with ``--trial``.
 
-All questions are submitted, then the answers are collected. Every one goes to a memory at once and is
+Many questions are with the service at a time. Every answer goes to a memory at once and is
 never asked for again. An empty answer, or one that is cut off, is asked for again with another seed; one
 that is merely out of character is not, or the measurement of the teacher would be worth nothing.
 """
@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from distillation.memory import Answer, Key, Memory
 from distillation.prices import Price, price_of
 from distillation.questions import Question, training_questions
 from distillation.sampling import Speaker, collect, seed_of, speaking
+from distillation.work_time import GENERATION, Clock
 
 REPORT_EVERY = 25
 """Answers between two reports of progress and cost."""
@@ -95,6 +97,7 @@ class Teacher:
         connect: gives whom to ask; called only when something has to be asked.
         memory: what was answered before; the new answers are added.
         report: called with the number of answers that are there, now and then.
+        clock: is told of every new answer.
     """
 
     def __init__(
@@ -103,11 +106,13 @@ class Teacher:
         connect: Callable[[], AbstractContextManager[Speaker]],
         memory: Memory,
         report: Callable[[int], None],
+        clock: Clock,
     ) -> None:
         self._asking = asking
         self._connect = connect
         self._memory = memory
         self._report = report
+        self._clock = clock
         self._way = asking.way()
         self._done = 0
         self._unreported = 0
@@ -134,19 +139,20 @@ class Teacher:
     def _ask(self, speaker: Speaker, questions: Sequence[Question], attempt: int) -> None:
         prompts = {self._key(one, attempt): speaker.prompt(one.text) for one in questions}
         self._demand_budget([len(prompt) for prompt in prompts.values()])
-        pending = {key: speaker.submit(prompt, key[2]) for key, prompt in prompts.items()}
+        asked = {key: partial(speaker.submit, prompt, key[2]) for key, prompt in prompts.items()}
 
         def take(key: Key, response: Any) -> None:
             said, size = speaker.read(response), len(prompts[key])
             cost = self._asking.price.cost(prefill=size, cached=said.cached, sample=said.tokens)
             self._memory.add(key, Answer(said.text, size, said.cached, said.tokens, said.stop, cost))
+            self._clock.lap(1)
             self._unreported += 1
             self._unreported_usd += cost
             self._done += attempt == 1
             if self._unreported == REPORT_EVERY:
                 self._tell()
 
-        collect(pending, self._asking.config.answer_timeout, take)
+        collect(asked, self._asking.config.answer_timeout, take)
 
     def _answered(self, question: Question, attempt: int) -> bool:
         """Whether nothing has to be asked in this attempt."""
@@ -212,8 +218,12 @@ def generate(asking: Asking, questions: Sequence[Question]) -> list[dict[str, An
     def connect() -> AbstractContextManager[Speaker]:
         return speaking(asking.base, asking.system, how.temperature, how.top_p, how.max_tokens)
 
-    with Memory(settings.run_folder()) as memory:
-        teacher = Teacher(asking, connect, memory, lambda done: events.progress(done, len(questions)))
+    def report(done: int) -> None:
+        events.progress(done, len(questions))
+
+    folder = settings.run_folder()
+    with Memory(folder) as memory, Clock(folder, GENERATION) as clock:
+        teacher = Teacher(asking, connect, memory, report, clock)
         records = teacher.answer(questions)
     for name in ("prompt_tokens", "answer_tokens"):
         events.metric(name, sum(record[name] for record in records))

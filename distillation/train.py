@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,18 @@ from distillation import checkpoints, client, config, events, settings, training
 from distillation.checkpoints import Checkpoint
 from distillation.errors import DistillationError, run
 from distillation.jsonl import read_json, write_json
-from distillation.training_job import Job, fingerprint_of, load_job, new_client, resumed_client
+from distillation.split import TRAIN, VALIDATION
+from distillation.training_job import (
+    Job,
+    fingerprint_of,
+    load_job,
+    new_client,
+    read_pairs,
+    resumed_client,
+)
 from distillation.training_log import LOSS, Step, TrainingLog, cut, read_validations, writing
 from distillation.training_loop import TrainingClient, pipelined, save, validate
+from distillation.work_time import TRAINING, Clock
 
 
 def prepare(folder: Path, used: config.TrainingConfig, fingerprint: str) -> Checkpoint | None:
@@ -75,8 +85,8 @@ def begin_anew(folder: Path) -> None:
     cut(folder, 0)
 
 
-def train(service: Any, job: Job, last: Checkpoint | None) -> None:
-    """Train from where ``prepare`` has left off to the last step.
+def train(service: Any, job: Job, last: Checkpoint | None, clock: Clock) -> None:
+    """Train from where ``prepare`` has left off to the last step; ``clock`` is told of every step.
 
     Raises:
         DistillationError: the service failed, the disk is full, or the loss is not a number.
@@ -91,12 +101,14 @@ def train(service: Any, job: Job, last: Checkpoint | None) -> None:
             boundary = (first - 1) // every * every + every
             for step in pipelined(training, job.schedule, job.examples, first, boundary):
                 log.step(step)
+                clock.lap(1)
                 # Recorded before it is told: who watches may end this process as soon as it knows.
                 problem = None if math.isfinite(step.loss) else _diverged(job.folder, step.step, step.loss)
                 _report(step, total)
                 if problem is not None:
                     raise problem
             _checkpoint(training, job, log, boundary)
+            clock.lap()
             first = boundary + 1
 
 
@@ -213,9 +225,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run_trial() -> None:
-    job = load_job()
+    job, began = load_job(), time.monotonic()
     with client.connected(job.base_model) as service:
         trial = training_trial.dry_run(service, job)
+    trial["seconds"] = round(time.monotonic() - began, 2)
     write_json(job.folder / training_trial.TRIAL, trial)
     events.metric("cost_usd", trial["cost_usd"])
     losses = ", ".join(f"{step['loss']:.3f}" for step in trial["steps"])
@@ -228,13 +241,16 @@ def _run_trial() -> None:
 def _run_training() -> None:
     folder, used = settings.run_folder(), config.current()
     base_model = client.base_model(used.base_model)
+    for name in (TRAIN, VALIDATION):
+        # A spoilt line makes other data of it: nothing may be set aside for that.
+        read_pairs(folder / name)
     last = prepare(folder, used, fingerprint_of(folder, used, base_model))
     job = load_job()
     if last is None or last.step < job.config.steps:
         where = f"from the checkpoint of step {last.step}" if last else "from the beginning"
         print(f"{where} to step {job.config.steps} on {job.base_model}", flush=True)
-        with client.connected(job.base_model) as service:
-            train(service, job, last)
+        with Clock(folder, TRAINING) as clock, client.connected(job.base_model) as service:
+            train(service, job, last, clock)
     report = training_report.write(job.folder, job.config, job.base_model)
     events.note(
         f"{report['steps']} steps, loss {report['loss_first']:.3f} -> {report['loss_last']:.3f} "

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from distillation.errors import DistillationError
-from distillation.jsonl import Row, read_rows, write_bytes, write_rows
+from distillation.jsonl import Row, append, read_rows, write_bytes, write_rows
 
 FOLDER = Path("training_logs")
 LOSS = FOLDER / "loss.txt"
@@ -126,10 +126,8 @@ class TrainingLog:
 
     def _append(self, name: Path, line: str) -> None:
         path = self._folder / name
-        rest = (line + "\n").encode()
         with writing(path):
-            while rest:  # a disk that is nearly full takes a part before it refuses
-                rest = rest[os.write(self._files[path], rest) :]
+            append(path, self._files[path], (line + "\n").encode())
 
 
 @contextmanager

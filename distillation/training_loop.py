@@ -154,7 +154,8 @@ def awaited(future: Future[_T], what: str, patience: float) -> _T:
                 ) from cause
             print(f"{what}: still waiting; a service may pause, for billing up to an hour", flush=True)
         except Exception as cause:
-            text = " ".join(str(cause).split())[:300]
+            # What the SDK adds on its own request says nothing to a user.
+            text = " ".join(str(cause).split(" for self.request_id=")[0].split())[:300]
             raise DistillationError(f"{what}: {type(cause).__name__}: {text}") from cause
 
 
@@ -201,12 +202,18 @@ def _adam(rate: float) -> Any:
 def _finish(flown: _Submitted, schedule: Schedule, examples: Examples, before: float) -> Step:
     what = f"step {flown.step}"
     answer = awaited(flown.gradients, what, schedule.patience)
-    awaited(flown.update, what, schedule.patience)
     tokens = sum(examples.tokens[row] for row in flown.rows)
     weighted = sum(examples.weighted[row] for row in flown.rows)
+    loss = loss_sum(answer, what) / weighted
+    try:
+        awaited(flown.update, what, schedule.patience)
+    except DistillationError:
+        # A service may refuse to step by gradients that are not numbers: what must be told is the loss.
+        if math.isfinite(loss):
+            raise
     return Step(
         step=flown.step,
-        loss=loss_sum(answer, what) / weighted,
+        loss=loss,
         tokens=tokens,
         weighted_tokens=weighted,
         seconds=round(time.monotonic() - before, 4),

@@ -25,6 +25,7 @@ from distillation.training_log import (
     read_validations,
     writing,
 )
+from distillation.work_time import TRAINING, in_report
 
 REPORT = "training_report.json"
 
@@ -61,6 +62,7 @@ def write(folder: Path, config: TrainingConfig, base_model: str) -> dict[str, An
         "validation": [{"step": one.step, "loss": round(one.loss, 4)} for one in validations],
         "lowered": [asdict(one) for one in checkpoints.recoveries(folder)],
         **_spent(steps, interruptions),
+        **in_report(folder, TRAINING),
         "validation_tokens": sum(one.tokens for one in validations),
         "pauses": _pauses(steps),
         "interruptions": interruptions,
@@ -77,7 +79,7 @@ def _spent(steps: Sequence[Step], interruptions: Sequence[dict[str, Any]]) -> di
         "tokens": sum(step.tokens for step in steps),
         "tokens_lost": sum(int(one["tokens_lost"]) for one in interruptions),
         "cost_usd": sum(step.cost_usd for step in steps) + lost,
-        "seconds": round(sum(step.seconds for step in steps), 1),
+        "step_seconds": round(sum(step.seconds for step in steps), 1),
         "seconds_per_step": round(statistics.median(step.seconds for step in steps), 4),
     }
 

@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from . import locating
+from . import keywords
 from .active import ACTIVE, Active
-from .locating import Target
+from .plan import graph
 from .plan.model import Plan, PlanError
 from .record import frozen, journal, state
 from .record.frozen import Decisions, Frozen, Wishes
 from .record.places import JOBS, STATE
-from .run import artefacts
 from .run.attempt import new_task_id
 
 if TYPE_CHECKING:
+    from .locating import Target
     from .record.job_ends import OpenJobs
 
 JOURNAL = ".task_execution.log"
+MOST_WORKERS = 6
+"""Of ``-n auto``."""
+
+_FOUND = pytest.StashKey[tuple[Frozen, bytes, state.Records]]()
 
 
 def activate(config: pytest.Config) -> Active | None:
@@ -46,6 +50,8 @@ def activate(config: pytest.Config) -> Active | None:
     if active.frozen.args is not None:
         config.args = list(active.frozen.args)
         config.args_source = pytest.Config.ArgsSource.ARGS
+    for name in dict.fromkeys(name for step in active.frozen.plan.steps for name in keywords.marks_of(step)):
+        config.addinivalue_line("markers", f"{name}: steps of this {name.partition('_')[0]} of the task list")
     config.stash[ACTIVE] = active
     return active
 
@@ -60,8 +66,34 @@ def _decide(config: pytest.Config) -> Active | None:
     return active
 
 
+def workers(config: pytest.Config) -> int | None:
+    """How many workers ``-n auto`` means: as many as steps run side by side, and at most six.
+
+    None where that is for xdist to say: there are no steps, or other tests too.
+    """
+    try:
+        found = _session(config)
+    except PlanError:
+        return None  # told when the session begins
+    if found is None or found[0].args is None or len(found[0].args) > 1:
+        return None
+    config.stash[_FOUND] = found
+    session = found[0]
+    pending = [session.by_id[name] for name in session.selection.ids if name not in session.skips]
+    pending += [step for step in session.ends if step.id in session.waiting]
+    sizes = dict(session.plan.definitions.pools)
+    return max(1, min(MOST_WORKERS, graph.widest(pending, sizes, session.satisfied)))
+
+
 def _session(config: pytest.Config) -> tuple[Frozen, bytes, state.Records] | None:
     """The session as the command line asks for it, with what was read for it; None without steps."""
+    found = config.stash.get(_FOUND, None)
+    if found is not None:
+        del config.stash[_FOUND]
+        return found
+    from . import locating  # workers have nothing to read
+    from .run import artefacts
+
     option = config.option
     if option.steps_untick and not option.steps_verify:
         raise PlanError("--steps-untick goes with --steps-verify: it takes back ticks that do not hold")
@@ -72,11 +104,19 @@ def _session(config: pytest.Config) -> tuple[Frozen, bytes, state.Records] | Non
                 raise PlanError(f"--steps-{name} goes with a selection of steps: add --steps, or name a step")
         return None
     only = target.only
-    if target.maybe:
-        only = locating.ids_in(target.path, only or ())
+    matches = keywords.matching(option.markexpr) if keywords.about_parts(option.markexpr or "") else None
+    if target.maybe and only is not None:
+        only = locating.ids_in(target.path, only)
         if not only:
             return None
-    data, plan = locating.load(config, target.path)
+    try:
+        data, plan = locating.load(config, target.path)
+    except PlanError:
+        if target.maybe and only is None:
+            return None
+        raise
+    if target.maybe and matches and not any(map(matches, plan.steps)):
+        return None
     folder = target.path.parent
     records = state.fold(journal.read(folder / JOURNAL))
     wishes = Wishes(
@@ -87,6 +127,9 @@ def _session(config: pytest.Config) -> tuple[Frozen, bytes, state.Records] | Non
         assume=option.steps_assume,
         wait=bool(os.environ.get("CI")) if option.steps_wait is None else option.steps_wait,
         command=locating.command_for(config, target.path),
+        tracks=option.steps_track,
+        layers=option.steps_layer,
+        matches=matches,
     )
     jobs = _jobs(folder, records)
     decisions = frozen.decide(
@@ -112,6 +155,8 @@ def _freeze(
     records: state.Records,
     jobs: OpenJobs | None,
 ) -> Frozen:
+    from . import locating
+
     option = config.option
     ci = bool(os.environ.get("CI"))
     return Frozen(

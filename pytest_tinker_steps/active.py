@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from .run.budget import Budget
 
 
+EVENT = "event"
+"""The phase of a report that only carries events."""
 PASSING = ("progress", "waiting")
 """Events of which only the last one is of interest."""
 
@@ -40,6 +41,7 @@ class Active:
     Attributes:
         frozen: the session as it was decided.
         controller: None in a worker.
+        left_over: whether workers that were lost have left work that nobody did.
     """
 
     def __init__(self, config: pytest.Config, session: Frozen) -> None:
@@ -50,6 +52,7 @@ class Active:
         self.console = Console(config, session, together=distributed(config))
         self.session: pytest.Session | None = None
         self.short_secrets: tuple[str, ...] = ()
+        self.left_over = False
         self._list_bytes = b""
         self._records = state.Records()
         self._around: Surroundings | None = None
@@ -161,11 +164,6 @@ class Active:
         if self.session is not None:
             self.session.shouldfail = reason
 
-    @cached_property
-    def dumped(self) -> str:
-        """The session for workers; made once for all of them."""
-        return self.frozen.dump()
-
     # -- steps
 
     def step_run(self, step: Step, item: pytest.Item) -> StepRun:
@@ -188,6 +186,7 @@ class Active:
             live=self.frozen.live and not self.worker,
             anew=self.frozen.rerun,
             spent_before=self.frozen.spent.get(step.id, 0.0),
+            attempts_before=self.frozen.tries.get(step.id, 0),
         )
 
     def job_of(self, name: str) -> Job | None:
@@ -266,8 +265,18 @@ class Active:
             elif not (event.get("shown") and event["event"] in PASSING):
                 # Nobody watches a worker, and a main of hours would pile them up.
                 self._events.setdefault(item.nodeid, []).append(event)
+                if event["event"] == "attempt_started" and event["attempt"] > 1:
+                    self._send_events(item)
 
         return emit
+
+    def _send_events(self, item: pytest.Item) -> None:
+        """Have what has happened recorded now: the next report may never come."""
+        values: dict[str, Any] = {"when": EVENT, "steps_events": self.take_events(item.nodeid)}
+        report = pytest.TestReport(
+            nodeid=item.nodeid, location=item.location, keywords={}, outcome="passed", longrepr=None, **values
+        )
+        item.ihook.pytest_runtest_logreport(report=report)
 
     def take_events(self, nodeid: str) -> list[dict[str, Any]]:
         """Events of a worker's item since the last report; they travel on the next one."""

@@ -9,7 +9,7 @@ import pytest
 
 from .active import Active
 from .fixtures import step_body
-from .keywords import ITEM
+from .keywords import ITEM, marks_of
 from .plan.model import Step
 from .run.mains.python import call
 
@@ -69,6 +69,8 @@ class StepItem(pytest.Function):
         self.step = step
         # The end of a job goes with the step whose job it is.
         name = (step.ends or step.id).lower()
+        for mark in marks_of(step):
+            self.add_marker(mark)
         self.extra_keyword_matches.update({ITEM, f"{ITEM}{name}::", step.title})
 
     def reportinfo(self) -> tuple[Any, int, str]:

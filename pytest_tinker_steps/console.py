@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -74,9 +75,13 @@ class Console:
         self._config = config
         self._frozen = frozen
         self._together = together
+        journal = frozen.folder / frozen.journal_name
+        self._journal = os.path.relpath(journal, config.invocation_params.dir)
         self._held: dict[str, list[str]] = {}
         self._passing: dict[str, _Passing] = {}
         self._painted = 0
+        self._overall = ""
+        self._writing = threading.RLock()
         self.verbosity = config.get_verbosity()
 
     @property
@@ -100,7 +105,9 @@ class Console:
         if self.verbosity == -1:
             text = self._one_line(step, event)
         else:
-            text = list(lines.of(event, title=step.title, journal=self._frozen.journal_name))
+            if self._together and "next" in event:
+                event = {**event, "next": ""}  # the next one may have begun long ago
+            text = list(lines.of(event, title=step.title, journal=self._journal))
         if not text:
             return
         if kind in PASSING:
@@ -116,6 +123,35 @@ class Console:
                 return
             text = self._held.pop(step.id)
         self.lines(text)
+
+    def overall(self, text: str) -> None:
+        """Show how far the whole session is: on a terminal in a line that stays the last one."""
+        if self.reporter is None or self._frozen.dry or self.verbosity < -1:
+            return
+        if not self.paints_overall:
+            self.lines([text])
+            return
+        with self._writing:
+            self._overall = text
+            self._paint(text)
+
+    @property
+    def paints_overall(self) -> bool:
+        """Whether the line of the whole session can be painted over."""
+        reporter = self.reporter
+        return (
+            bool(reporter and reporter.isatty)
+            and os.environ.get("TERM") != "dumb"
+            and not os.environ.get("CI")
+        )
+
+    def end_overall(self) -> None:
+        """Take that line away."""
+        with self._writing:
+            self._overall = ""
+            if self._painted:
+                with self._uncaptured():
+                    self._unpaint()
 
     @property
     def repaints(self) -> bool:
@@ -170,7 +206,7 @@ class Console:
         reporter = self.reporter
         if reporter is None or not text:
             return
-        with self._uncaptured():
+        with self._writing, self._uncaptured():
             self._unpaint()
             reporter.ensure_newline()
             if reporter._tw.width_of_current_line:
@@ -178,6 +214,8 @@ class Console:
             for line in text:
                 markup = {colour: True for mark, colour in COLOURS.items() if mark in line[:14]}
                 reporter.write_line(line, **(markup if len(markup) == 1 else {}))
+            if self._overall:
+                self._paint(self._overall)
 
     def _raw(self, text: str) -> None:
         reporter = self.reporter

@@ -13,25 +13,30 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from . import collect, keywords, scheduling
-from .active import Active, distributed
+from .active import EVENT, Active, distributed
 from .collect import StepFile, StepItem
 from .plan.model import PlanError, Step
 from .record.controller import OK
 from .record.frozen import Frozen
 from .record.journal import JournalError
 from .report import summary
-from .scheduling import IdleItem, StepScheduling
+from .scheduling import IdleItem
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def plugins(active: Active) -> Iterator[tuple[str, object]]:
     """The hooks that this process needs, with names to register them under."""
-    yield "session", Hooks(active)
+    session = Hooks(active)
+    yield "session", session
+    if not distributed(active.config):
+        return
+    from .distribution import DistributionHooks, WorkerHooks  # only sessions with workers pay for it
+
     if active.worker:
         yield "worker", WorkerHooks()
-    elif distributed(active.config):
-        yield "distribution", DistributionHooks(active)
+    else:
+        yield "distribution", DistributionHooks(active, session.forget)
 
 
 class Hooks:
@@ -104,6 +109,8 @@ class Hooks:
         good = [verdict for verdict in OK if verdict != "started" or not self.frozen.strict]
         bad = [verdict for verdict in controller.verdicts.values() if verdict not in good]
         if status == pytest.ExitCode.OK and (bad or controller.broken):
+            status = pytest.ExitCode.TESTS_FAILED
+        if status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and self.active.left_over:
             status = pytest.ExitCode.TESTS_FAILED
         return int(status)
 
@@ -238,12 +245,19 @@ class Hooks:
                 controller.event(event)
         except JournalError as error:
             self.active.stop(str(error))
+        if report.when == EVENT:
+            return
         outcome = "failed" if hasattr(report, "wasxfail") else report.outcome
         self._outcomes.setdefault(step.id, {})[report.when] = outcome
         if outcome != "passed" and step.id not in self._reasons:
             self._reasons[step.id] = getattr(report, "steps_reason", "")
         if getattr(report, "steps_warned", False):
             self._warned.add(step.id)
+
+    def forget(self, step: Step) -> None:
+        """Drop what was reported of an attempt that another one follows."""
+        self._outcomes.pop(step.id, None)
+        self._reasons.pop(step.id, None)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
@@ -277,6 +291,8 @@ class Hooks:
         category, letter, word = yield
         if self.frozen.step_of(report.nodeid) is None:
             return category, letter, word
+        if report.when == EVENT:
+            return "", "", ""
         if getattr(report, "steps_warned", False):
             category, letter, word = "warned", "w", "WARNED"
         if getattr(report, "steps_started", False):
@@ -317,62 +333,3 @@ def _reason(call: pytest.CallInfo[None]) -> str:
     first, _, _ = str(error).strip().partition("\n")
     ours = isinstance(error, (pytest.fail.Exception, pytest.skip.Exception))
     return first if ours else f"{type(error).__name__}: {first}"
-
-
-class WorkerHooks:
-    """What a worker of xdist needs besides."""
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        # After xdist has told the controller the ids: the idle item is nobody's business.
-        session.items.append(IdleItem.from_parent(session, name="idle"))
-
-
-class DistributionHooks:
-    """What the controller of an xdist session needs besides."""
-
-    def __init__(self, active: Active) -> None:
-        self.active = active
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        node.workerinput["tinker_steps"] = self.active.dumped
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_make_scheduler(self, config: pytest.Config) -> StepScheduling:
-        from xdist.workermanage import parse_tx_spec_config
-
-        return StepScheduling(
-            self.active.frozen,
-            self._verdicts,
-            len(parse_tx_spec_config(config)),
-            self._report_skip,
-            self._stopped,
-            self.active.concluded,
-        )
-
-    def _verdicts(self) -> dict[str, str]:
-        controller = self.active.controller
-        return controller.verdicts if controller else {}
-
-    def _stopped(self) -> str:
-        controller = self.active.controller
-        return controller.broken if controller else ""
-
-    def _report_skip(self, nodeid: str, step: Step, reason: str) -> None:
-        hook = self.active.config.hook
-        location = (self.active.frozen.nodeid, step.box.line - 1, f"{step.node_name} {step.title}")
-        hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
-        for report in scheduling.skip_reports(nodeid, step, self.active.frozen.nodeid, reason):
-            hook.pytest_runtest_logreport(report=report)
-        hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
-        frozen, controller = self.active.frozen, self.active.controller
-        step = frozen.step_of(crashitem)
-        if step is None or controller is None:
-            return
-        report.when = "call"
-        report.location = (frozen.nodeid, step.box.line - 1, f"{step.node_name} {step.title}")
-        controller.crashed(step, "its worker died")

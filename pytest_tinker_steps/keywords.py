@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from _pytest.mark.expression import Expression
+
+from .plan.model import PlanError, Step
 from .record.frozen import Frozen
 
 WORD = re.compile(r"[\w:+\-.\[\]\\/]+")
@@ -18,6 +21,40 @@ def named_in(expression: str) -> list[str]:
     """Ids of the ``step_<id>`` words of a ``-k`` expression."""
     words = (match[0] for match in WORD.finditer(expression))
     return [word[len("step_") :] for word in words if re.match(r"step_.", word, re.IGNORECASE)]
+
+
+def marks_of(step: Step) -> list[str]:
+    """Names of the markers of a step: ``track_a``, ``layer_l0``."""
+    places = (("track", step.track), ("layer", step.layer))
+    return [_mark(word, name) for word, name in places if name]
+
+
+def _mark(word: str, name: str) -> str:
+    return f"{word}_{re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')}"
+
+
+def about_parts(expression: str) -> bool:
+    """Whether a ``-m`` expression has words for parts of a plan."""
+    return any(re.match(r"(?:track|layer)_.", match[0]) for match in WORD.finditer(expression))
+
+
+def matching(expression: str) -> Callable[[Step], bool]:
+    """Whether a step is in what a ``-m`` expression asks for.
+
+    Raises:
+        PlanError: it is no expression.
+    """
+    try:
+        compiled = Expression.compile(expression)
+    except SyntaxError as error:
+        # What pytest itself says of it, some lines later.
+        raise PlanError(f"Wrong expression passed to '-m': {expression}: {error}") from None
+
+    def matches(step: Step) -> bool:
+        marks = marks_of(step)
+        return compiled.evaluate(lambda name, /, **_: name in marks)
+
+    return matches
 
 
 def exact_keywords(expression: str) -> str:

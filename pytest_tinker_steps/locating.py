@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from . import keywords
-from .plan import graph, tasklist
+from .plan import building, tasklist
 from .plan.model import Definitions, Plan, PlanError
 from .record import definition_cache
 
@@ -26,7 +26,7 @@ class Target:
         path: of the list.
         only: ids named on the command line or in ``-k``, when nothing else selects steps.
         args: in place of pytest's own, or None.
-        maybe: whether nothing but words of ``-k`` asks for steps; they may be names of ordinary tests.
+        maybe: whether nothing but words of ``-k`` or ``-m`` asks for steps; they may be about ordinary tests.
     """
 
     path: Path
@@ -53,7 +53,8 @@ def default_list(config: pytest.Config) -> Path | None:
 
 def target(config: pytest.Config) -> Target | None:
     option = config.option
-    asked = option.steps is not None or option.steps_verify or option.steps_plan
+    parts = option.steps_track is not None or option.steps_layer is not None
+    asked = option.steps is not None or option.steps_verify or option.steps_plan or parts
     default = default_list(config)
     given = _given(config)
     lists = [
@@ -70,7 +71,8 @@ def target(config: pytest.Config) -> Target | None:
     if lists:
         return _target_of(config, lists, given)
     named = tuple(keywords.named_in(option.keyword or ""))
-    if not asked and not named:
+    marked = keywords.about_parts(option.markexpr or "")
+    if not asked and not named and not marked:
         return None
     if default is None or not default.is_file():
         if not asked:
@@ -80,7 +82,7 @@ def target(config: pytest.Config) -> Target | None:
             f"--steps: there is no task list at {where}; "
             "write one, name it on the command line, or set steps_list in the configuration"
         )
-    only = None if asked else named
+    only = named if named and not asked else None
     if asked and not given:
         return Target(default, only, (str(default),))
     return Target(default, only, (*config.args, str(default)), maybe=not asked)
@@ -141,7 +143,7 @@ def load(config: pytest.Config, path: Path) -> tuple[bytes, Plan]:
         data = path.read_bytes()
     except OSError as error:
         raise PlanError(f"{shown}: the task list cannot be read: {error.strerror}") from None
-    return data, graph.build(tasklist.parse(data, shown), _definitions(config, path.parent))
+    return data, building.build(tasklist.parse(data, shown), _definitions(config, path.parent))
 
 
 def _definitions(config: pytest.Config, folder: Path) -> Definitions:

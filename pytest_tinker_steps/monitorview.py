@@ -192,14 +192,14 @@ def _selected(jobs: JobList, found: Iterable[Job], selection: str) -> list[str]:
             raise PlanError(
                 f"--steps-stop {selection}: name the steps, for example 13 or 1-5, or all of them"
             )
-    from .plan import graph, tasklist
+    from .plan import building, tasklist
     from .plan.selection import select
 
     try:
         data = jobs.path.read_bytes()
     except OSError as error:
         raise PlanError(f"{jobs.name}: the task list cannot be read: {error.strerror}") from None
-    plan = graph.build(tasklist.parse(data, jobs.name), Definitions(path=jobs.name))
+    plan = building.build(tasklist.parse(data, jobs.name), Definitions(path=jobs.name))
     return list(select(selection, plan, lambda _: False, "--steps-stop").ids)
 
 

@@ -19,6 +19,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="show what would run, in waves, and why each step runs or does not; run nothing",
     )
+    group.addoption(
+        "--steps-track",
+        metavar="NAMES",
+        help="of the selection only the steps of these tracks: A, or A,B",
+    )
+    group.addoption(
+        "--steps-layer",
+        metavar="NAMES",
+        help="of the selection only the steps of these layers: L1, or L0,L1",
+    )
+    group.addoption(
+        "--steps-plan-format",
+        metavar="FORMAT",
+        help="with --steps-plan: text, mermaid or json (default: text)",
+    )
     group.addoption("--steps-rerun", action="store_true", help="run selected steps again that are done")
     group.addoption(
         "--steps-assume",
@@ -108,9 +123,21 @@ def _has_steps(config: pytest.Config) -> bool:
         or option.steps_untick
         or option.steps_rerun
         or option.steps_assume is not None
+        or option.steps_track is not None
+        or option.steps_layer is not None
         or "step_" in (option.keyword or "").lower()
+        or any(word in (option.markexpr or "") for word in ("track_", "layer_"))
         or any(".md" in argument for argument in config.args)
     )
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    if not _has_steps(config):
+        return None
+    from .activation import workers
+
+    return workers(config)
 
 
 def _usd(text: str) -> float:
@@ -141,7 +168,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         from .monitorview import show as show_jobs
 
         return show_jobs(config)
-    if option.steps_plan:
+    if option.steps_plan or option.steps_plan_format is not None:
         from .planview import show
 
         return show(config)

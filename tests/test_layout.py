@@ -29,19 +29,19 @@ KNOWS_PROCESSES = {STARTS_PROCESSES, "run/watching.py", "run/guardian.py", "run/
 
 ONLY_IN = {
     "pydantic": {
-        "plan/check_shapes.py",
-        "plan/definition_errors.py",
+        "plan/shapes/check_shapes.py",
+        "plan/shapes/definition_errors.py",
         "plan/definitions.py",
-        "plan/main_shapes.py",
-        "plan/monitor_shapes.py",
-        "plan/scalars.py",
+        "plan/shapes/main_shapes.py",
+        "plan/shapes/monitor_shapes.py",
+        "plan/shapes/scalars.py",
         "plan/schema.py",
     },
-    "pydantic_core": {"plan/scalars.py"},
-    "yaml": {"plan/yaml_source.py", "run/probing/file_probes.py"},
-    "markdown_it": {"plan/blocks.py"},
+    "pydantic_core": {"plan/shapes/scalars.py"},
+    "yaml": {"plan/shapes/yaml_source.py", "run/probing/file_probes.py"},
+    "markdown_it": {"plan/lists/blocks.py"},
     "psutil": {"run/proctree.py"},
-    "xdist": {"hooks.py", "scheduling.py"},
+    "xdist": {"distribution.py", "scheduling.py"},
     "subprocess": KNOWS_PROCESSES,
 }
 

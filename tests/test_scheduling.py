@@ -37,6 +37,41 @@ class MockNode:
         self.shutting_down = True
 
 
+class Around:
+    """What a scheduler asks of its session, answered by a test's."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+
+    def verdicts(self) -> dict[str, str]:
+        found: dict[str, str] = self.session.verdicts
+        return found
+
+    def report(self, nodeid: str, step: Step, reason: str) -> None:
+        self.session._report(nodeid, step, reason)
+
+    def stopped(self) -> str:
+        return getattr(self.session, "stopped", "")
+
+    def concluded(self, step: Step) -> bool:
+        return bool(self.session._concluded(step)) if hasattr(self.session, "_concluded") else False
+
+    def crashed(self, step: Step, worker: str) -> bool:
+        tries: dict[str, int] = getattr(self.session, "tries", {})
+        if not tries.get(step.id):
+            return False
+        tries[step.id] -= 1
+        there = [worker, *(node.gateway.id for node in self.session.scheduling.nodes)]
+        self.session.deaths[step.id] = max(there)
+        return True
+
+    def knows(self, worker: str, step: Step) -> bool:
+        return worker > getattr(self.session, "deaths", {}).get(step.id, "")
+
+    def changed(self) -> None:
+        self.session.running_now = set(self.session.scheduling.running)
+
+
 class Session:
     """A scheduler with what a session has around it: verdicts, reports, workers that finish items."""
 
@@ -47,8 +82,12 @@ class Session:
         self.verdicts: dict[str, str] = {}
         self.skipped: list[tuple[str, str]] = []
         self.stopped = ""
+        self.tries: dict[str, int] = {}
+        self.deaths: dict[str, str] = {}
+        self.seconds: dict[str, float] = {}
+        self.running_now: set[str] = set()
         self.scheduling = StepScheduling(
-            frozen, lambda: self.verdicts, nodes, self._report, lambda: self.stopped
+            frozen, nodes, Around(self), lambda step: self.seconds.get(step.id, 0.0)
         )
         self.nodes = [MockNode(f"gw{number}") for number in range(nodes)]
         for node in self.nodes:
@@ -111,7 +150,7 @@ def side_by_side(count: int) -> Frozen:
 
 def test_nothing_is_given_before_every_worker_has_collected() -> None:
     session = Session(side_by_side(2), nodes=0)
-    scheduling: Any = StepScheduling(session.frozen, dict, 2, session._report)
+    scheduling: Any = StepScheduling(session.frozen, 2, Around(session))
     first, second = MockNode("gw0"), MockNode("gw1")
     scheduling.add_node(first)
     scheduling.add_node(second)
@@ -125,7 +164,8 @@ def test_nothing_is_given_before_every_worker_has_collected() -> None:
 
 
 def test_workers_that_collected_different_items_are_named() -> None:
-    scheduling: Any = StepScheduling(side_by_side(2), dict, 2, lambda *_: None)
+    session = Session(side_by_side(2), nodes=0)
+    scheduling: Any = StepScheduling(session.frozen, 2, Around(session))
     for node, ids in ((MockNode("gw0"), ["a"]), (MockNode("gw1"), ["b"])):
         scheduling.add_node(node)
         scheduling.add_node_collection(node, ids)
@@ -195,7 +235,7 @@ def test_a_need_that_points_forward_is_waited_for() -> None:
     while not session.scheduling.tests_finished:
         order += session.running(node)
         session.end(node)
-    assert order == ["2", "3", "1"]
+    assert order == ["3", "1", "2"], "and the longer chain begins first"
 
 
 def test_a_need_that_is_not_in_the_session_is_not_waited_for() -> None:

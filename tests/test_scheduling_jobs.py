@@ -9,7 +9,7 @@ from pytest_tinker_steps.record.frozen import Frozen, Wishes
 from pytest_tinker_steps.scheduling import StepScheduling
 
 from .record.sessions import a_list, a_plan, a_session, decide
-from .test_scheduling import MockNode
+from .test_scheduling import Around, MockNode
 
 
 class Session:
@@ -22,9 +22,7 @@ class Session:
         self.verdicts: dict[str, str] = {}
         self.over: set[str] = set()
         self.reported: list[str] = []
-        self.scheduling: Any = StepScheduling(
-            frozen, lambda: self.verdicts, nodes, self._report, str, self._concluded
-        )
+        self.scheduling: Any = StepScheduling(frozen, nodes, Around(self))
         self.nodes = [MockNode(f"gw{number}") for number in range(nodes)]
         for node in self.nodes:
             self.scheduling.add_node(node)

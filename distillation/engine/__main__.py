@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distillation.client import base_model, local_root
+from distillation.engine.sessions import SILENCE
 from distillation.errors import run
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0:
+        raise ValueError
+    return seconds
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     serve.add_argument("--root", type=Path, default=None, help="folder of the checkpoints")
     serve.add_argument("--port", type=int, default=0, help="0 takes any free port")
     serve.add_argument("--threads", type=int, default=None, help="threads of PyTorch")
+    serve.add_argument(
+        "--silence", type=_seconds, default=SILENCE, help="seconds after which a client is dead (%(default)s)"
+    )
     serve.add_argument("--parent-pipe", action="store_true", help="end when standard input closes")
     options = parser.parse_args(argv)
     # Set before transformers is imported: the engine reads local files and asks no hub, ever.
@@ -30,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     model = options.model or Path(base_model())
     module = importlib.import_module("distillation.engine.serve")
-    module.serve(model, options.root or local_root(), options.port, options.threads, options.parent_pipe)
+    root = options.root or local_root()
+    module.serve(model, root, options.port, options.threads, options.parent_pipe, options.silence)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
+import io
 import json
 import math
 import re
@@ -213,13 +214,17 @@ class Backend:
         state = peft.get_peft_model_state_dict(
             self._model, adapter_name=adapter.name, save_embedding_layers=False
         )
-        safetensors.save_file({name: value.contiguous() for name, value in state.items()}, folder / ADAPTER)
+        tensors = {name: value.contiguous() for name, value in state.items()}
+        # Written here, and the optimizer too: the libraries' own errors do not say that a disk is full.
+        (folder / ADAPTER).write_bytes(safetensors.save(tensors))
         config = copy.copy(self._model.peft_config[adapter.name])
         config.inference_mode = True
         config.base_model_name_or_path = str(self.folder)
         config.save_pretrained(str(folder))
         if optimizer:
-            torch.save(adapter.optimizer.state_dict(), folder / OPTIMIZER)
+            saved = io.BytesIO()
+            torch.save(adapter.optimizer.state_dict(), saved)
+            (folder / OPTIMIZER).write_bytes(saved.getbuffer())
 
     def load(self, folder: Path, lora: Mapping[str, Any], optimizer: bool) -> Adapter:
         """Make a saved adapter again, with its optimizer's state when that is wanted.

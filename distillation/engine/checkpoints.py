@@ -27,6 +27,8 @@ RUN = "run.json"
 TTL_SECONDS = (3600, 10 * 366 * 24 * 3600)
 """The shortest and longest time to live, as on the hosted service."""
 
+ROOM = "make room or mend it, then run the step again"
+
 _PATH = re.compile(r"tinker://([\w:.-]+)/(weights|sampler_weights|external_weights)/([\w:.-]+)", re.ASCII)
 
 
@@ -127,7 +129,9 @@ class Store:
             draft.rename(target)
         except OSError as cause:
             shutil.rmtree(draft, ignore_errors=True)
-            raise Failed(f"checkpoint {address} cannot be written: {cause.strerror or cause}") from cause
+            raise Failed(
+                f"checkpoint {address} cannot be written: {cause.strerror or cause}; {ROOM}"
+            ) from cause
         return str(address)
 
     def find(self, path: object) -> tuple[Path, dict[str, Any]]:
@@ -178,10 +182,17 @@ class Store:
         self._write(folder / META, meta | {"expires_at": expiry(ttl_seconds, self._now())})
 
     def save_run(self, run: str, record: Mapping[str, Any]) -> None:
-        """Keep what is known of a training run."""
+        """Keep what is known of a training run.
+
+        Raises:
+            Failed: the disk does not take it.
+        """
         folder = self._run_folder(run)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._write(folder / RUN, dict(record) | {"last_request_time": self._now().isoformat()})
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write(folder / RUN, dict(record) | {"last_request_time": self._now().isoformat()})
+        except OSError as cause:
+            raise Failed(f"{folder / RUN}: {cause.strerror or cause}; {ROOM}") from cause
 
     def runs(self) -> list[dict[str, Any]]:
         """Every training run, the latest first."""
@@ -201,8 +212,12 @@ class Store:
 
     def _write(self, path: Path, value: Mapping[str, Any]) -> None:
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        draft.write_text(json.dumps(value), encoding="utf-8")
-        draft.replace(path)
+        try:
+            draft.write_text(json.dumps(value), encoding="utf-8")
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
 
     def _run_folder(self, run: str) -> Path:
         # A colon is no good in a file name everywhere, and the SDK puts them into run ids.

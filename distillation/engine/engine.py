@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 import traceback
 from collections import OrderedDict
@@ -25,11 +26,11 @@ from distillation.engine.futures import Completions, Futures, Result
 from distillation.engine.models import Run, Runs
 from distillation.engine.refusals import Failed, Refused
 from distillation.engine.sampling import Sampler
-from distillation.engine.sessions import Sessions
+from distillation.engine.sessions import SILENCE, Sessions
 from distillation.engine.worker import Worker
 
 SWEEP = 5.0
-"""Seconds between looks for dead clients."""
+"""Seconds between looks for dead clients, at most."""
 
 KEPT_SAMPLERS = 8
 """Saved adapters whose merged weights are kept in memory."""
@@ -39,9 +40,18 @@ CLONES = 1_000_000_000
 
 
 class Engine:
-    """One base model, its training runs, samplers and checkpoints."""
+    """One base model, its training runs, samplers and checkpoints.
 
-    def __init__(self, backend: Backend, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        backend: the model.
+        store: of its checkpoints.
+        loop: on which it is called.
+        silence: seconds without a sign of life after which a client is taken for dead.
+    """
+
+    def __init__(
+        self, backend: Backend, store: Store, loop: asyncio.AbstractEventLoop, silence: float = SILENCE
+    ) -> None:
         self.backend = backend
         self.store = store
         self.sessions = Sessions()
@@ -49,6 +59,7 @@ class Engine:
         self.completions = Completions()
         self.name = str(backend.folder)
         self._loop = loop
+        self._silence = silence
         self._worker = Worker(Sampler(backend))
         self._runs = Runs(self._worker.run)
         self._samplers: dict[str, str | None] = {}
@@ -67,8 +78,8 @@ class Engine:
     async def sweep(self) -> None:
         """Close the sessions of dead clients, for as long as the engine runs."""
         while True:
-            await asyncio.sleep(SWEEP)
-            for session_id in self.sessions.silent():
+            await asyncio.sleep(min(SWEEP, self._silence / 4))
+            for session_id in self.sessions.silent(self._silence):
                 self.close_session(session_id)
 
     def close_session(self, session_id: str) -> None:
@@ -78,8 +89,9 @@ class Engine:
             return
         for sampler in session.samplers:
             del self._samplers[sampler]
-            self._copies.pop(sampler, None)
-            self.completions.forget(sampler)
+            for number in range(self._copies.pop(sampler, 0) + 1):
+                self.completions.forget(_target(sampler, number))
+        self.futures.forget(session_id)
         for run_id in session.runs:
             run = self._runs.close(run_id)
             if run is not None:
@@ -136,9 +148,14 @@ class Engine:
             "lora_rank": shape.rank,
             "user_metadata": body.get("user_metadata"),
         }
-        self.store.save_run(run_id, record)
+
+        def recorded() -> bytes:
+            # As a part of the work its failure is an answer; before it, the SDK would ask on and on.
+            self.store.save_run(run_id, record)
+            return make(run)
+
         self.futures.open(run_id)
-        self._worker.run(self._task(run_id, lambda: make(run)))
+        self._worker.run(self._task(run_id, recorded))
         return run_id
 
     def _training_checkpoint(self, path: object) -> tuple[Address, Path, dict[str, Any]]:
@@ -192,7 +209,9 @@ class Engine:
 
         def work() -> bytes:
             metrics = self.backend.optim_step(run.ready(), wanted)
-            return json.dumps({"type": "optim_step", "metrics": metrics}).encode()
+            # JSON has no word for what is no number, and the SDK would not read the answer.
+            told = {name: value for name, value in metrics.items() if math.isfinite(value)}
+            return json.dumps({"type": "optim_step", "metrics": told}).encode()
 
         return self._submit(run, body["seq_id"], work)
 
@@ -295,7 +314,7 @@ class Engine:
         request_id = f"{sampler}:{number}"
         if not self.futures.open(request_id):
             return request_id, request.count
-        target = f"{sampler}/{number // CLONES}"
+        target = _target(str(sampler), number // CLONES)
         session = self.sessions.heard(str(sampler).split(":")[0])
 
         def done(outcome: protocol.SampleResult | Exception) -> None:
@@ -357,8 +376,14 @@ class Engine:
 
     def _finish(self, request_id: str, result: Result, target: str = "") -> None:
         self.futures.finish(request_id, result)
-        if target:
+        # A client that is gone asks for nothing any more, and what is added here now nobody would forget.
+        if target and target.split("/")[0] in self._samplers:
             self.completions.add(target, request_id, None if result.failed else len(result.payload))
+
+
+def _target(sampler: str, copy: int) -> str:
+    """Under which the results for one copy of a sampling client are told; 0 is the client itself."""
+    return f"{sampler}/{copy}"
 
 
 def _failure(cause: Exception) -> Result:

@@ -87,6 +87,11 @@ class Futures:
         entry.drop_at = self._clock() + KEPT_AFTER_COLLECTION
         return entry.result
 
+    def forget(self, session_id: str) -> None:
+        """A session is over: nobody asks for the results of its requests any more."""
+        for request_id in [name for name in self._entries if name.startswith(f"{session_id}:")]:
+            del self._entries[request_id]
+
     def _sweep(self) -> None:
         now = self._clock()
         if now - self._swept_at < 1.0:
@@ -125,7 +130,7 @@ class Completions:
                 await asyncio.wait_for(news.wait(), patience)
             except TimeoutError:
                 return [], cursor
-            waiting = [one for one in self._finished[target] if one[0] > cursor]
+            waiting = [one for one in self._finished.get(target, []) if one[0] > cursor]
         completions: list[dict[str, object]] = [
             {"state": "failed", "request_id": request_id}
             if size is None
@@ -135,6 +140,6 @@ class Completions:
         return completions, max([cursor, *(number for number, _, _ in waiting)])
 
     def forget(self, target: str) -> None:
-        """A sampling session is over."""
+        """A sampling client is gone."""
         for kept in (self._finished, self._count, self._news):
             kept.pop(target, None)

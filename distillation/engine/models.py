@@ -29,6 +29,7 @@ class Run:
         adapter: there once the worker has made it.
         next_id: the sequence id that is done next; the first is 1.
         waiting: requests that came before their turn.
+        over: whether its session is; what is submitted still is not worked on then.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Run:
     adapter: Adapter | None = None
     next_id: int = 1
     waiting: dict[int, Task] = field(default_factory=dict)
+    over: bool = False
 
     def ready(self) -> Adapter:
         """The adapter.
@@ -43,7 +45,7 @@ class Run:
         Raises:
             Failed: making it did not succeed, or the session is over.
         """
-        if self.adapter is None:
+        if self.adapter is None or self.over:
             raise Failed(f"training run {self.id} has no adapter: it was not made, or its session is over")
         return self.adapter
 
@@ -90,4 +92,8 @@ class Runs:
 
     def close(self, run_id: str) -> Run | None:
         """Forget a run, and return it so that its adapter can be freed."""
-        return self._runs.pop(run_id, None)
+        run = self._runs.pop(run_id, None)
+        if run is not None:
+            run.over = True
+            run.waiting.clear()
+        return run

@@ -172,7 +172,10 @@ class Routes:
 
     async def _retrieve_many(self, call: Call) -> Reply:
         body = call.json()
-        target = f"{body['target']['sampling_session_id']}/{body['target'].get('cloned_sampler_id', 0)}"
+        sampler = body["target"]["sampling_session_id"]
+        # One that was taken for dead, and is not, must not ask for ever for what never comes.
+        self._engine.sampler_path(sampler)
+        target = f"{sampler}/{body['target'].get('cloned_sampler_id', 0)}"
         wait = body.get("timeout")
         patience = LONG_POLL if wait is None else min(float(wait), LONG_POLL)
         completions, cursor = await self._engine.completions.after(

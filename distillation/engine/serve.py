@@ -18,13 +18,19 @@ from distillation.engine.checkpoints import Store
 from distillation.engine.engine import Engine
 from distillation.engine.http import LOOPBACK, Server
 from distillation.engine.routes import Routes
+from distillation.engine.sessions import SILENCE
 
 LOOK_AFTER_PARENT = 0.5
 """Seconds between looks whether the parent still lives."""
 
 
 def serve(
-    model: Path, root: Path, port: int = 0, threads: int | None = None, parent_pipe: bool = False
+    model: Path,
+    root: Path,
+    port: int = 0,
+    threads: int | None = None,
+    parent_pipe: bool = False,
+    silence: float = SILENCE,
 ) -> None:
     """Load a model, print the address as one JSON line, and serve until SIGTERM or SIGINT.
 
@@ -36,6 +42,8 @@ def serve(
             in the background, say) need some too.
         parent_pipe: end as soon as the other end of standard input closes, which it also does when the
             parent is killed.
+        silence: seconds without a sign of life after which a client is taken for dead; the SDK gives one
+            every ten.
 
     Raises:
         DistillationError: the model cannot be loaded.
@@ -45,12 +53,14 @@ def serve(
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // 2))
     backend = Backend(model.resolve())
     ends = (signal.SIGTERM,) if parent_pipe else (signal.SIGTERM, signal.SIGINT)
-    asyncio.run(_serve(backend, Store(root.resolve()), port, ends))
+    asyncio.run(_serve(backend, Store(root.resolve()), port, ends, silence))
 
 
-async def _serve(backend: Backend, store: Store, port: int, ends: tuple[signal.Signals, ...]) -> None:
+async def _serve(
+    backend: Backend, store: Store, port: int, ends: tuple[signal.Signals, ...], silence: float
+) -> None:
     loop = asyncio.get_running_loop()
-    engine = Engine(backend, store, loop)
+    engine = Engine(backend, store, loop, silence)
     routes = Routes(engine)
     server = Server(routes.answer)
     routes.port = await server.listen(port)

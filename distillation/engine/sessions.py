@@ -41,6 +41,7 @@ class Sessions:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._looked = clock()
         self._sessions: dict[str, Session] = {}
 
     def open(self) -> Session:
@@ -69,6 +70,11 @@ class Sessions:
         return session
 
     def silent(self, limit: float = SILENCE) -> list[str]:
-        """Ids of the sessions that have not been heard for ``limit`` seconds."""
+        """Ids of the sessions that have not been heard for ``limit`` seconds. To be called far more often."""
         now = self._clock()
+        if now - self._looked > limit / 2:
+            # It was the engine that was away, halted with its clients perhaps: they get their time anew.
+            for session in self._sessions.values():
+                session.heard = now
+        self._looked = now
         return [session.id for session in self._sessions.values() if now - session.heard > limit]

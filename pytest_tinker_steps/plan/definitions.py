@@ -10,9 +10,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pytest_tinker_steps.plan import converting, definition_errors, rules
-from pytest_tinker_steps.plan.check_shapes import CheckShape
-from pytest_tinker_steps.plan.main_shapes import MainShape
 from pytest_tinker_steps.plan.model import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_CHECK_TIMEOUT,
@@ -30,10 +27,13 @@ from pytest_tinker_steps.plan.model import (
     Stall,
     Where,
 )
-from pytest_tinker_steps.plan.monitor_shapes import MonitorShape
-from pytest_tinker_steps.plan.pipelines import ending_filter
 from pytest_tinker_steps.plan.schema import MODES, DefaultsShape, File, StepShape, json_schema
-from pytest_tinker_steps.plan.yaml_source import Map, Problem, Seq, read
+from pytest_tinker_steps.plan.shapes import converting, definition_errors, rules
+from pytest_tinker_steps.plan.shapes.check_shapes import CheckShape
+from pytest_tinker_steps.plan.shapes.main_shapes import MainShape
+from pytest_tinker_steps.plan.shapes.monitor_shapes import MonitorShape
+from pytest_tinker_steps.plan.shapes.pipelines import ending_filter
+from pytest_tinker_steps.plan.shapes.yaml_source import Map, Problem, Seq, read
 
 __all__ = ["json_schema", "load"]
 
@@ -75,7 +75,7 @@ def _collection_paused() -> Iterator[None]:
 def _load(text: bytes, path: str) -> Definitions:
     source = read(text, path, MODES)
     value = _root(source.value, path)
-    context = rules.Rules(_secret_names(value), list(source.problems))
+    context = rules.Rules(_secret_names(value), _pools(value), _runners(value), list(source.problems))
     file = None
     try:
         file = File.model_validate(value, context=context)
@@ -105,6 +105,18 @@ def _secret_names(value: Map) -> frozenset[str]:
     return frozenset(name for name in names if isinstance(name, str))
 
 
+def _pools(value: Map) -> dict[str, int]:
+    given = value.get("pools")
+    if not isinstance(given, Map):
+        return {}
+    return {name: amount for name, amount in given.items() if type(amount) is int}
+
+
+def _runners(value: Map) -> tuple[str, ...]:
+    given = value.get("runners")
+    return tuple(given) if isinstance(given, Map) else ()
+
+
 class _Builder:
     """Makes the data model of a checked file, and collects warnings on the way."""
 
@@ -127,6 +139,7 @@ class _Builder:
             secrets=tuple(self.file.secrets or ()),
             digest=digest,
             warnings=tuple(warning.at(self.path) for warning in sorted(set(self.warnings))),
+            pools=tuple((self.file.pools or {}).items()),
         )
 
     def _definition(
@@ -150,6 +163,11 @@ class _Builder:
             identity=tuple(converting.identity(part) for part in identity or ()),
             on_failure=shape.on_failure,
             budget_usd=shape.budget_usd,
+            track=shape.track or "",
+            layer=shape.layer or "",
+            resources=tuple((shape.resources or {}).items()),
+            exclusive=shape.exclusive,
+            cost=converting.cost(shape.cost),
         )
 
     def _checks(self, shapes: list[CheckShape] | None, values: Any) -> tuple[Check, ...]:
@@ -263,6 +281,7 @@ class _Builder:
             batch_size=shape.batch_size or DEFAULT_BATCH_SIZE,
             total=shape.total if shape.mode == "stream" else None,
             stop_when=self._stop_when(shape, value),
+            runner=converting.runner(shape.runner, self.file.runners),
         )
 
     def _ready_when(self, shape: MainShape, value: Map) -> ReadyWhen | None:

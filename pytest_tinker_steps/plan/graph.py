@@ -1,160 +1,15 @@
-"""Boxes and definitions joined into a plan, and the order that follows from it."""
+"""The order that follows from what steps need: who may start, who waits, what takes longest."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import heapq
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain, count
 from typing import TypeVar
 
-from .model import Box, Definition, Definitions, Need, NeedState, Plan, PlanError, Step, TaskList
+from .model import Box, Step
 
 Item = TypeVar("Item", bound=Box | Step)
-
-
-def build(tasklist: TaskList, definitions: Definitions) -> Plan:
-    """Join a task list with its definitions and resolve what each step needs.
-
-    Without ``needs`` a step follows the one before it in the list; optional steps are passed over,
-    so that nothing waits for work that nobody asked for. The implicit edge to a background step
-    only asks for its start.
-
-    Raises:
-        PlanError: all of: definitions of steps that the list lacks, needs that name no step,
-            cycles (with their path).
-    """
-    leaves = [box for box in tasklist.boxes if not box.children and not box.struck]
-    problems: list[str] = []
-    repeated: list[str] = []
-    defined = _match(tasklist, leaves, definitions, problems, repeated)
-    steps: list[Step] = []
-    known = {box.key for box in leaves}
-    seen: set[str] = set()
-    previous: Step | None = None
-    for index, box in enumerate(leaves):
-        definition = defined.get(box.key)
-        if definition is not None and definition.needs is not None:
-            needs = _declared(definition, known, tasklist, problems)
-        elif box.key in seen:
-            # An id that repeats cannot be selected. An edge from it would lead back to its first box.
-            needs = ()
-        else:
-            needs = _implicit(previous)
-        seen.add(box.key)
-        step = Step(box.key, index, box, definition, needs)
-        steps.append(step)
-        if not box.optional:
-            previous = step
-    if not problems:
-        # The first of several with one id: the later ones wait for nothing.
-        needs_of = {step.id: [need.step for need in step.needs] for step in reversed(steps)}
-        cycle = find_cycle({name: needs_of[name] for name in dict.fromkeys(step.id for step in steps)})
-        if cycle:
-            problems.append(_circle(cycle, steps))
-    if problems:
-        raise PlanError(*problems)
-    warnings = tasklist.warnings + definitions.warnings + tuple(repeated)
-    return Plan(tasklist, definitions, tuple(steps), warnings)
-
-
-def _circle(cycle: Sequence[str], steps: Sequence[Step]) -> str:
-    by_id = {step.id: step for step in reversed(steps)}
-    members = [by_id[name] for name in cycle[:-1]]
-    path = " -> ".join(f"step_{name}" for name in cycle)
-    written = [s.definition for s in members if s.definition and s.definition.needs is not None]
-    implied = [s.node_name for s in members if not s.definition or s.definition.needs is None]
-    why = "".join(f"; {name} has no needs of its own, so it follows the step before it" for name in implied)
-    return f"{written[0].where}: needs go in a circle: {path}{why}; take one of them out"
-
-
-def _match(
-    tasklist: TaskList,
-    leaves: Sequence[Box],
-    definitions: Definitions,
-    problems: list[str],
-    repeated: list[str],
-) -> dict[str, Definition]:
-    by_key: dict[str, list[Box]] = {}
-    for box in leaves:
-        by_key.setdefault(box.key, []).append(box)
-    others = {box.key: box for box in tasklist.boxes if box.children or box.struck}
-    matched: dict[str, Definition] = {}
-    for definition in definitions.steps:
-        boxes = by_key.get(definition.step, [])
-        if len(boxes) == 1:
-            matched[definition.step] = definition
-        elif boxes:
-            # Only a mistake when the step is asked for: the rest of the list can be run without it.
-            lines = " and ".join(f"{tasklist.path}:{box.line}" for box in boxes)
-            repeated.append(
-                f"{definition.where}: {definition.key} fits more than one box ({lines}), so none can run; "
-                "give each an id of its own"
-            )
-        elif definition.step in others:
-            box = others[definition.step]
-            why = "is struck out" if box.struck else "is a container; define the steps inside it"
-            problems.append(f"{definition.where}: step {definition.step} {why} ({tasklist.path}:{box.line})")
-        else:
-            close = difflib.get_close_matches(definition.step, by_key, n=1, cutoff=0.75)
-            hint = (
-                f"did you mean {close[0]}?"
-                if close
-                else f"it has {describe(leaves)}; add the step there, or take its definition out"
-            )
-            problems.append(
-                f"{definition.where}: {definition.key}: there is no step {definition.step} "
-                f"in {tasklist.path}; {hint}"
-            )
-    return matched
-
-
-def _declared(
-    definition: Definition, known: Collection[str], tasklist: TaskList, problems: list[str]
-) -> tuple[Need, ...]:
-    found: list[Need] = []
-    for need in definition.needs or ():
-        if need.step in known:
-            found.append(need)
-            continue
-        close = difflib.get_close_matches(need.step, known, n=1, cutoff=0.6)
-        hint = f"did you mean {close[0]}?" if close else "take it out, or add the step to the list"
-        problems.append(
-            f"{definition.where}: {definition.key} needs step {need.step}, "
-            f"which is not in {tasklist.path}; {hint}"
-        )
-    return tuple(found)
-
-
-def _implicit(previous: Step | None) -> tuple[Need, ...]:
-    if previous is None:
-        return ()
-    background = previous.definition is not None and previous.definition.main.mode == "background"
-    state: NeedState = "started" if background else "passed"
-    return (Need(previous.id, state),)
-
-
-def find_cycle(needs: Mapping[str, Sequence[str]]) -> list[str]:
-    """A path that ends where it began (``[a, b, a]``), or an empty list. Depth-first, without recursion."""
-    white, grey, black = 0, 1, 2
-    colour = dict.fromkeys(needs, white)
-    for root in needs:
-        if colour[root] != white:
-            continue
-        path: list[str] = [root]
-        stack: list[Iterator[str]] = [iter(needs[root])]
-        colour[root] = grey
-        while stack:
-            for name in stack[-1]:
-                if colour.get(name, black) == grey:
-                    return [*path[path.index(name) :], name]
-                if colour.get(name, black) == white:
-                    colour[name] = grey
-                    path.append(name)
-                    stack.append(iter(needs[name]))
-                    break
-            else:
-                stack.pop()
-                colour[path.pop()] = black
-    return []
 
 
 class Frontier:
@@ -212,6 +67,210 @@ def waves(steps: Iterable[Step], satisfied: Callable[[str], bool]) -> list[list[
         result.append(ready)
         ready = frontier.complete(*(step.id for step in ready))
     return result
+
+
+def ranks(
+    steps: Iterable[Step],
+    seconds: Callable[[Step], float],
+    satisfied: Callable[[str], bool] = lambda _: False,
+) -> dict[str, float]:
+    """The length of the longest chain of work that begins with each step: the more, the more urgent.
+
+    Args:
+        seconds: how long a step is expected to take.
+        satisfied: whether a need holds already.
+    """
+    order = list(chain.from_iterable(waves(steps, satisfied)))
+    behind: dict[str, float] = dict.fromkeys((step.id for step in order), 0.0)
+    found: dict[str, float] = {}
+    for step in reversed(order):
+        rank = found[step.id] = seconds(step) + behind[step.id]
+        for need in step.needs:
+            if need.step in behind and not satisfied(need.step):
+                behind[need.step] = max(behind[need.step], rank)
+    return found
+
+
+def critical_path(
+    steps: Iterable[Step],
+    seconds: Callable[[Step], float],
+    satisfied: Callable[[str], bool] = lambda _: False,
+) -> list[Step]:
+    """The longest chain of work, first step first; of several that are as long, the one that begins first."""
+    known = {step.id: step for step in steps}
+    rank = ranks(known.values(), seconds, satisfied)
+    dependants: dict[str, list[Step]] = {}
+    first: list[Step] = []
+    for step in known.values():
+        if step.id not in rank:
+            continue
+        waits = [need.step for need in step.needs if need.step in rank and not satisfied(need.step)]
+        for name in waits:
+            dependants.setdefault(name, []).append(step)
+        if not waits:
+            first.append(step)
+    path: list[Step] = []
+    following = first
+    while following:
+        path.append(max(following, key=lambda step: rank[step.id]))
+        following = dependants.get(path[-1].id, [])
+    return path
+
+
+class Pools:
+    """What there is only so much of, and who holds it.
+
+    Args:
+        sizes: of the pools, by name.
+
+    Attributes:
+        holders: names of what runs for people (``step_13``), each with what it has taken.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self._sizes = dict(sizes)
+        self.holders: dict[str, Mapping[str, int]] = {}
+        self._alone = ""
+
+    def lacks(self, step: Step) -> str:
+        """What a step would have to wait for now, in words; empty when it may start."""
+        if step.ends:
+            return ""
+        if self._alone:
+            return f"{self._alone} runs alone"
+        if is_exclusive(step) and self.holders:
+            return f"to run alone, beside {', '.join(self.holders)}"
+        for name, amount in amounts(step).items():
+            size = self._sizes.get(name, 0)
+            holding = [holder for holder, taken in self.holders.items() if name in taken]
+            used = sum(self.holders[holder][name] for holder in holding)
+            if used + amount > size:
+                return f"pool {name}: {used} of {size} taken by {', '.join(holding)}"
+        return ""
+
+    @property
+    def alone(self) -> bool:
+        """Whether something runs that nothing else may run beside."""
+        return bool(self._alone)
+
+    def take(self, step: Step) -> None:
+        """Give a step what it needs until ``give_back``."""
+        if not step.ends:
+            self.hold(step.node_name, amounts(step))
+            if is_exclusive(step):
+                self._alone = step.node_name
+
+    def hold(self, holder: str, taken: Mapping[str, int]) -> None:
+        """Note that something else runs, or holds what it has taken."""
+        self.holders[holder] = taken
+
+    def give_back(self, holder: str) -> None:
+        """Take back what a holder had, if it had anything."""
+        self.holders.pop(holder, None)
+        if self._alone == holder:
+            self._alone = ""
+
+
+class ReadyQueue:
+    """Steps that could start, the most urgent first, as far as the pools have what they take.
+
+    Each question costs what the kinds of demands cost that wait, however many steps do.
+
+    Args:
+        pools: asked, and told who has started.
+        rank: of a step, see ``ranks``. The end of a job goes behind everything else: it only waits.
+    """
+
+    def __init__(self, pools: Pools, rank: Callable[[Step], float]) -> None:
+        self._pools = pools
+        self._rank = rank
+        self._heaps: dict[object, list[tuple[bool, float, int, int, Step]]] = {}
+        self._added = count()
+
+    def __bool__(self) -> bool:
+        return bool(self._heaps)
+
+    def add(self, step: Step) -> None:
+        demand = None if step.ends else (is_exclusive(step), tuple(sorted(amounts(step).items())))
+        entry = (bool(step.ends), -self._rank(step), step.index, next(self._added), step)
+        heapq.heappush(self._heaps.setdefault(demand, []), entry)
+
+    def take(self) -> Step | None:
+        """The most urgent step that may start; it has what it takes from now on."""
+        best = None
+        for demand, heap in self._heaps.items():
+            if (best is None or heap[0] < self._heaps[best[0]][0]) and not self._pools.lacks(heap[0][-1]):
+                best = (demand,)
+        if best is None:
+            return None
+        heap = self._heaps[best[0]]
+        step = heapq.heappop(heap)[-1]
+        if not heap:
+            del self._heaps[best[0]]
+        self._pools.take(step)
+        return step
+
+    def held(self) -> tuple[Step, str, int] | None:
+        """The most urgent step that waits for what it takes, what that is, and how many such there are."""
+        best, why, count = None, "", 0
+        for heap in self._heaps.values():
+            lack = self._pools.lacks(heap[0][-1])
+            if lack:
+                count += len(heap)
+                if best is None or heap[0] < best:
+                    best, why = heap[0], lack
+        return None if best is None else (best[-1], why, count)
+
+    def waiting(self) -> list[tuple[Step, str]]:
+        """Steps that could start but for what they take, and what they wait for."""
+        found = []
+        for heap in self._heaps.values():
+            why = self._pools.lacks(heap[0][-1])
+            found += [(step, why) for *_, step in heap if why]
+        return sorted(found, key=lambda pair: pair[0].index)
+
+    def clear(self) -> list[tuple[Step, str]]:
+        """Forget all; what ``waiting`` said of those that wait."""
+        waiting = self.waiting()
+        self._heaps.clear()
+        return waiting
+
+
+def amounts(step: Step) -> dict[str, int]:
+    """How much of which pool a step takes while it runs, or its job does."""
+    return dict(step.definition.resources) if step.definition is not None else {}
+
+
+def is_exclusive(step: Step) -> bool:
+    """Whether nothing may run beside a step, or its job."""
+    return step.definition is not None and step.definition.exclusive
+
+
+def together(first: Step, second: Step, sizes: Mapping[str, int]) -> bool:
+    """Whether two steps may run side by side."""
+    if is_exclusive(first) or is_exclusive(second):
+        return False
+    taken = amounts(first)
+    return all(taken.get(name, 0) + amount <= sizes.get(name, 0) for name, amount in amounts(second).items())
+
+
+def widest(steps: Iterable[Step], sizes: Mapping[str, int], satisfied: Callable[[str], bool]) -> int:
+    """How many steps run side by side at most, wave by wave, as far as the pools go.
+
+    Args:
+        sizes: of the pools, by name.
+    """
+    most = 0
+    for wave in waves(steps, satisfied):
+        pools = Pools(sizes)
+        together_now = 0
+        # Those that share with nobody come last: they do not keep the others apart.
+        for step in sorted(wave, key=lambda step: (is_exclusive(step), len(amounts(step)))):
+            if not pools.lacks(step):
+                pools.take(step)
+                together_now += 1
+        most = max(most, together_now)
+    return most
 
 
 def missing_needs(

@@ -30,6 +30,7 @@ from .work import (
     ReadyWhen,
     Retry,
     RetryCause,
+    Runner,
     Stall,
     TestFirst,
     Threshold,
@@ -46,6 +47,7 @@ __all__ = [
     "Box",
     "Check",
     "Command",
+    "Cost",
     "Criterion",
     "Definition",
     "Definitions",
@@ -64,6 +66,7 @@ __all__ = [
     "ReadyWhen",
     "Retry",
     "RetryCause",
+    "Runner",
     "Stall",
     "Step",
     "TaskList",
@@ -110,6 +113,11 @@ class Box:
         parent: key of the container, if there is one.
         children: keys of the boxes inside; a box with children is a container.
         note: the runner's suffix after the text (`` ✓ [time] [task id] (note)``), if there is one.
+        track: what the list calls the work that goes on in sequence beside other work; empty without one.
+        layer: what the list calls the work that waits for all work of the layers before; empty without one.
+        after: keys of the boxes that come before it by the shape of the list, its sections and marks; None
+            for the step before it.
+        depends: keys of the boxes that its text, or the text of its section, says it depends on.
     """
 
     id: str
@@ -126,6 +134,10 @@ class Box:
     parent: str | None = None
     children: tuple[str, ...] = ()
     note: str = ""
+    track: str = ""
+    layer: str = ""
+    after: tuple[str, ...] | None = None
+    depends: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -174,6 +186,21 @@ class IdentityPart:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What a step is expected to cost.
+
+    Attributes:
+        usd: US dollars.
+        assuming: what the number rests on, in words.
+        when: name of the environment variable without which the step costs nothing; None when it always does.
+    """
+
+    usd: float
+    assuming: str = ""
+    when: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Definition:
     """What the definitions file says about one step.
 
@@ -182,6 +209,10 @@ class Definition:
         step: id of the step.
         needs: ``None`` when not given: the step follows the one before it in the list.
         budget_usd: US dollars; when they are spent, nothing more of the step is begun.
+        track: in place of the list's; steps of one track run in sequence, tracks side by side.
+        layer: in place of the list's; steps of a layer wait for all of the layers before.
+        resources: how much of which pool the step takes while it runs, or its job does.
+        exclusive: nothing else runs beside it.
         where: of the key in the definitions file.
     """
 
@@ -200,6 +231,11 @@ class Definition:
     identity: tuple[IdentityPart, ...] = ()
     on_failure: Literal["fail", "warn"] = "fail"
     budget_usd: float | None = None
+    track: str = ""
+    layer: str = ""
+    resources: tuple[tuple[str, int], ...] = ()
+    exclusive: bool = False
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +248,7 @@ class Definitions:
         secrets: names of further environment variables whose values are never shown.
         digest: SHA-256 of the file's bytes, hexadecimal; empty when there is no file.
         warnings: ``path:line: ...`` lines.
+        pools: names of what there is only so much of, and how much.
     """
 
     path: str
@@ -219,6 +256,7 @@ class Definitions:
     secrets: tuple[str, ...] = ()
     digest: str = ""
     warnings: tuple[str, ...] = ()
+    pools: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +268,7 @@ class Step:
         index: position among the steps, from 0.
         needs: resolved ids; the implicit edge of the sequence included.
         ends: id of the background step whose job's end this is; empty for a step itself.
+        track, layer: those of the definition, else those of the list.
     """
 
     id: str
@@ -238,6 +277,8 @@ class Step:
     definition: Definition | None
     needs: tuple[Need, ...] = ()
     ends: str = ""
+    track: str = ""
+    layer: str = ""
 
     @property
     def title(self) -> str:

@@ -15,13 +15,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
-from pytest_tinker_steps.plan import rules
-from pytest_tinker_steps.plan.check_shapes import CheckShape, RetrySpec, Shape
-from pytest_tinker_steps.plan.core_schema import Mode
-from pytest_tinker_steps.plan.main_shapes import MainSpec
-from pytest_tinker_steps.plan.monitor_shapes import MonitorShape
-from pytest_tinker_steps.plan.rules import STEP_KEY, Rules
-from pytest_tinker_steps.plan.scalars import (
+from pytest_tinker_steps.plan.shapes import rules
+from pytest_tinker_steps.plan.shapes.check_shapes import CheckShape, Count, RetrySpec, Shape
+from pytest_tinker_steps.plan.shapes.core_schema import Mode
+from pytest_tinker_steps.plan.shapes.main_shapes import MainSpec, RunnerSpec
+from pytest_tinker_steps.plan.shapes.monitor_shapes import MonitorShape
+from pytest_tinker_steps.plan.shapes.rules import STEP_KEY, Rules
+from pytest_tinker_steps.plan.shapes.scalars import (
     CommandLine,
     Dollars,
     Environment,
@@ -32,8 +32,9 @@ from pytest_tinker_steps.plan.scalars import (
     Timeout,
     VariableName,
     VariableNames,
+    shorthand,
 )
-from pytest_tinker_steps.plan.yaml_source import Map
+from pytest_tinker_steps.plan.shapes.yaml_source import Map
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -44,6 +45,7 @@ MODES = dict.fromkeys(
         *("step", "needs", "inputs", "outputs", "cwd", "secrets", "mode", "on_failure", "when"),
         *("task", "name", "command", "fix", "script", "args", "python", "monitor", "check", "alert"),
         *("recover", "output", "progress", "line", "metric", "threshold", "on_alert"),
+        *("track", "layer", "assuming", "runner", "stop"),
         *(
             "agent",
             "skills",
@@ -60,7 +62,7 @@ MODES = dict.fromkeys(
     ),
     _TEXT,
 )
-MODES.update(env="deep", identity="deep", test_first="items")
+MODES.update(env="deep", identity="deep", test_first="items", runners="deep")
 """Keys whose values are text as typed, for ``yaml_source.read``."""
 
 
@@ -89,6 +91,23 @@ Identity = Annotated[
 ]
 
 
+class CostShape(Shape):
+    """What a step is expected to cost."""
+
+    usd: Annotated[float, Field(ge=0)] = Field(description="US dollars.")
+    assuming: Text | None = Field(None, description="What the number rests on, in words.")
+    when: VariableName | None = Field(
+        None, description="An environment variable without which the step costs nothing."
+    )
+
+
+CostSpec = Annotated[
+    CostShape,
+    BeforeValidator(shorthand("usd", (int, float), "US dollars"), json_schema_input_type=float | CostShape),
+]
+Amounts = dict[Text, Count]
+
+
 class StepShape(Shape):
     """What is to be done for one step of the task list."""
 
@@ -115,6 +134,22 @@ class StepShape(Shape):
     budget_usd: Dollars | None = Field(
         None, description="US dollars; when they are spent, nothing more of the step is begun."
     )
+    cost: CostSpec | None = Field(None, description="What the step is expected to cost, for the plan.")
+    track: Text | None = Field(
+        None, description="Steps of one track run in sequence, and tracks side by side."
+    )
+    layer: Text | None = Field(
+        None, description="Steps of a layer run side by side, when those of the layers before have passed."
+    )
+    resources: Amounts | None = Field(
+        None, description="How much of which pool the step takes while it runs, or its job does."
+    )
+    exclusive: bool = Field(False, description="true: nothing else runs beside it.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rules(cls, value: object, info: ValidationInfo) -> object:
+        return rules.apply(rules.step, value, info.context)
 
 
 class ListedStepShape(StepShape):
@@ -150,6 +185,12 @@ class File(BaseModel):
     )
     secrets: VariableNames | None = Field(
         None, description="Names of further environment variables whose values are never shown."
+    )
+    pools: Amounts | None = Field(
+        None, description="What there is only so much of, for resources: names and amounts."
+    )
+    runners: dict[Text, RunnerSpec] | None = Field(
+        None, description="Command prefixes that mains are handed to, by name."
     )
 
     @model_validator(mode="before")

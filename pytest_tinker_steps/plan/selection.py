@@ -106,6 +106,37 @@ def typed(steps: Sequence[Step], plan: Plan) -> str:
     return shlex.quote(",".join(items))
 
 
+def of_parts(selection: Selection, plan: Plan, tracks: str | None, layers: str | None) -> Selection:
+    """What of a selection is in the tracks and layers that were asked for.
+
+    Args:
+        tracks, layers: names with commas between them, as typed; None for all.
+
+    Raises:
+        PlanError: one line for the first name that the plan does not have, or nothing is left.
+    """
+    text, kept = [selection.text], set(selection.ids)
+    for option, word, wanted in (("--steps-track", "track", tracks), ("--steps-layer", "layer", layers)):
+        if wanted is None:
+            continue
+        names = [name.strip() for name in wanted.split(",")]
+        of_step = {step.id: getattr(step, word) for step in plan.steps}
+        existing = {name.lower(): name for name in of_step.values() if name}
+        for name in names:
+            if name.lower() not in existing:
+                has = f"it has {', '.join(existing.values())}" if existing else f"it has no {word}s"
+                raise PlanError(
+                    f"{option} {wanted}: there is no {word} {name!r} in {plan.tasklist.path}; {has}"
+                )
+        chosen = {name.lower() for name in names}
+        kept = {name for name in kept if of_step[name].lower() in chosen}
+        text.append(f"{word} {', '.join(existing[name.lower()] for name in names)}")
+    ids = tuple(name for name in selection.ids if name in kept)
+    if not ids and selection.ids:
+        raise PlanError(f"{' of '.join(reversed(text))}: nothing of the one is in the other")
+    return Selection(", ".join(text), ids, selection.remaining)
+
+
 def lookup(name: str, plan: Plan) -> list[Step]:
     """The steps that one id names: one, several for a container, none if it is unknown."""
     found = [step for step in plan.steps if step.id == name]

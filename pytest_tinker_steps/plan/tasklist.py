@@ -1,7 +1,8 @@
 """Markdown task lists to boxes, and back again by one line at a time.
 
 ``parse`` decides in this order: which list items are boxes (``blocks``), what their text says
-(``formats``), which of them are steps, what is inside what, and last the keys that people type.
+(``formats``), which of them are steps, what is inside what, the keys that people type, and last the
+order that is not the one of the file (``arrangement``).
 Nothing it decides depends on a marker or a tick, so a ticked list has the same steps.
 """
 
@@ -13,10 +14,11 @@ from collections import Counter, defaultdict
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from .blocks import Blocks, Heading, Item, scan
-from .formats import Reading, is_aggregate, is_legend_title, legend_entries, read, slug
+from .lists.arrangement import Entry, arrange
+from .lists.blocks import Blocks, Heading, Item, scan
+from .lists.formats import Reading, is_aggregate, is_legend_title, legend_entries, read, slug
+from .lists.tickline import BOX_LINE, rewrite_line, splice, split_suffix, tick_suffix
 from .model import Box, PlanError, TaskList
-from .tickline import BOX_LINE, rewrite_line, splice, split_suffix, tick_suffix
 
 __all__ = ["find", "parse", "rewrite_line", "splice", "tick_suffix"]
 
@@ -59,8 +61,16 @@ def parse(data: bytes, path: str) -> TaskList:
         path: as shown to people.
 
     Raises:
-        PlanError: the file is binary, or has no box that is a step.
+        PlanError: the file is binary, or has no box that is a step; or what it says about the order of its
+            steps contradicts itself.
     """
+    entries, blocks = _read(data, path)
+    boxes, warnings = arrange(entries, blocks)
+    return TaskList(path, boxes, (*blocks.warnings, *warnings))
+
+
+def _read(data: bytes, path: str) -> tuple[list[Entry], Blocks]:
+    """Read the boxes alone, without their order."""
     zero = data.find(b"\0")
     if zero >= 0:
         line = data.count(b"\n", 0, zero) + 1
@@ -77,8 +87,9 @@ def parse(data: bytes, path: str) -> TaskList:
     _name(steps)
     briefs = _Briefs(blocks, steps)
     by_index = {draft.index: draft for draft in steps}
-    boxes = tuple(
-        Box(
+    entries = []
+    for draft in steps:
+        box = Box(
             id=draft.step_id,
             key=draft.key,
             title=draft.reading.title,
@@ -94,9 +105,8 @@ def parse(data: bytes, path: str) -> TaskList:
             children=tuple(by_index[child].key for child in draft.children),
             note=draft.note,
         )
-        for draft in steps
-    )
-    return TaskList(path, boxes, tuple(blocks.warnings))
+        entries.append(Entry(box, draft.item, draft.section, tuple(briefs.lines(draft))))
+    return entries, blocks
 
 
 def find(data: bytes, path: str, box: Box) -> Box:
@@ -114,7 +124,7 @@ def find(data: bytes, path: str, box: Box) -> Box:
         PlanError: the line vanished, says something else, or its id stands on several lines now.
     """
     try:
-        boxes = parse(data, path).boxes
+        boxes = [entry.box for entry in _read(data, path)[0]]
     except PlanError as error:
         raise PlanError(f"{path}:{box.line}: box {box.key} vanished; put it back", *error.problems) from None
     named = [other for other in boxes if other.key == box.key]
@@ -300,11 +310,20 @@ class _Briefs:
         )
 
     def of(self, draft: _Draft) -> str:
-        if draft.reading.format == "STEP":
-            section = self._section(draft)
-            if section is not None:
-                return "\n".join(self._blocks.lines[section[0] : section[1]]).strip("\n")
-        return self._below(draft)
+        section = self._section(draft)
+        if section is not None:
+            return "\n".join(self._blocks.lines[section[0] : section[1]]).strip("\n")
+        box = BOX_LINE.fullmatch(self._blocks.lines[draft.item.line])
+        assert box is not None  # the scan took it by the same pattern
+        width = len(box.group("head")[:-1].expandtabs(4))
+        kept = (_dedent(self._blocks.lines[line], width) for line in self._below(draft))
+        return "\n".join(kept).strip("\n").rstrip()
+
+    def lines(self, draft: _Draft) -> list[int]:
+        """Indices of the lines that belong to a step, besides its first."""
+        below = self._below(draft)
+        section = self._section(draft)
+        return below if section is None else [*below, *range(*section)]
 
     def _find_sections(self) -> None:
         headings = self._blocks.headings
@@ -321,15 +340,15 @@ class _Briefs:
             above.append(heading)
 
     def _section(self, draft: _Draft) -> tuple[int, int] | None:
-        """The section of a step; of several the one that shares most headings, if it is one."""
+        """The section of a STEP; of several the one that shares most headings, if it is one."""
         found = self._sections.get(draft.step_id, [])
-        if not found:
+        if draft.reading.format != "STEP" or not found:
             return None
         shared = [_shared(scope, draft.scope) for scope, _, _ in found]
         best = [section for section, depth in zip(found, shared, strict=True) if depth == max(shared)]
         return best[0][1:] if len(best) == 1 else None
 
-    def _below(self, draft: _Draft) -> str:
+    def _below(self, draft: _Draft) -> list[int]:
         """What is indented below a box, without the boxes inside it that are steps themselves.
 
         Below a ``Task N`` heading the code between two ``Step N`` boxes stands at column 0.
@@ -338,17 +357,13 @@ class _Briefs:
         end = item.end
         if draft.reading.format == "STEP" and any(_TASK_HEADING.match(text) for text in draft.scope[-1:]):
             end = max(end, self._stops[bisect_right(self._stops, item.line)])
-        kept: list[str] = []
+        kept: list[int] = []
         line = item.line + 1
         for inner in sorted(self._nested[draft.index]):
             inside = self._by_index[inner].item
-            kept += self._blocks.lines[line : inside.line]
+            kept += range(line, inside.line)
             line = max(line, inside.end)
-        kept += self._blocks.lines[line:end]
-        box = BOX_LINE.fullmatch(self._blocks.lines[item.line])
-        assert box is not None  # the scan took it by the same pattern
-        width = len(box.group("head")[:-1].expandtabs(4))
-        return "\n".join(_dedent(text, width) for text in kept).strip("\n").rstrip()
+        return [*kept, *range(line, end)]
 
 
 def _shared(first: tuple[str, ...], second: tuple[str, ...]) -> int:

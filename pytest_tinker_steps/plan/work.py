@@ -208,6 +208,20 @@ class ReadyWhen:
 
 
 @dataclass(frozen=True, slots=True)
+class Runner:
+    """A command prefix that hands a main to something else: a cluster engine, a container, another machine.
+
+    Attributes:
+        command: the prefix; what the main would start stands behind it.
+        stop: ends what the prefix has started and left elsewhere; None when it ends with the prefix.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    stop: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Main:
     """What the step does.
 
@@ -234,6 +248,7 @@ class Main:
         batch_size: of a streamed main.
         total: where the input of a streamed main ends; None when only the main knows.
         stop_when: checks that end a streamed main when all of them pass.
+        runner: what its processes are handed to; None when they are started here.
     """
 
     kind: MainKind = "none"
@@ -266,3 +281,4 @@ class Main:
     batch_size: int = DEFAULT_BATCH_SIZE
     total: int | None = None
     stop_when: tuple[Check, ...] = ()
+    runner: Runner | None = None

@@ -175,7 +175,7 @@ class Controller:
         tale = self.tale(step.id)
         kind = event["event"]
         if kind in (STARTED, "verify_started"):
-            tale.begin(event["task_id"])
+            tale.begin(event["task_id"], event.get("attempt", 1))
         elif kind == "job":
             from . import jobs, plain  # only sessions with jobs pay for it
 
@@ -239,13 +239,17 @@ class Controller:
             # What is not recorded did not pass.
             self._give(step.id, tale, "failed" if tale.verdict == "passed" else tale.verdict)
 
-    def crashed(self, step: Step, reason: str) -> None:
-        """Settle the attempt of a worker that died in the middle of it."""
+    def crashed(self, step: Step, reason: str, task_id: str) -> None:
+        """Settle the attempt of a worker that died in the middle of it.
+
+        Args:
+            task_id: of the attempt, if it was not heard of yet.
+        """
         if step.ends:
             self.verdicts[step.id] = "failed"  # who waited is gone; the job is not
             return
         tale = self.tale(step.id)
-        tale.task_id = tale.task_id or self.frozen.task_ids[step.id]
+        tale.task_id = tale.task_id or task_id
         self.settle(step, {"call": "failed"}, reason)
 
     def conclude(self, step: Step) -> None:

@@ -27,7 +27,7 @@ FOLDER = "pytest-tinker-steps"
 ENTRIES = 64
 """As many are kept; the oldest go."""
 
-_CODE = Path(__file__).parents[1] / "plan"
+_CODE, _SHAPES = Path(__file__).parents[1] / "plan", "shapes"
 _READERS = (("pydantic", "version.py"), ("yaml", "__init__.py"))
 """Packages that take part in the reading, and where each says its version: importing it would be slow."""
 
@@ -120,10 +120,11 @@ def _own(fd: int) -> int:
 def _name(data: bytes, path: str) -> str:
     """The entry's name: a digest of all that decides what the reading comes to."""
     digest = hashlib.sha256(repr((path, __version__, str(_CODE), sys.version)).encode("utf-8", "replace"))
-    with os.scandir(_CODE) as entries:
-        code = [(entry.name, entry.stat()) for entry in entries if entry.name.endswith(".py")]
-    for file, state in sorted(code):
-        digest.update(f"\n{file} {state.st_size} {state.st_mtime_ns}".encode())
+    for folder in (_CODE, _CODE / _SHAPES):
+        with os.scandir(folder) as entries:
+            code = [(entry.name, entry.stat()) for entry in entries if entry.name.endswith(".py")]
+        for file, state in sorted(code):
+            digest.update(f"\n{file} {state.st_size} {state.st_mtime_ns}".encode())
     for package, file in _READERS:
         found = find_spec(package)
         if found is None or found.origin is None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..plan import graph
 from ..plan.model import Plan, PlanError, Step
-from ..plan.selection import Selection, named, select, typed
+from ..plan.selection import Selection, named, of_parts, select, typed
 from . import state
 from .state import Done, Records
 
@@ -57,6 +57,7 @@ class Frozen:
     rerun: whether steps that are done run again.
     budget: US dollars for the session; None for no limit.
     untick: whether a tick that does not hold is taken back (``verify``).
+    tries: attempts of this session whose workers died, by step.
     """
 
     plan: Plan
@@ -89,6 +90,7 @@ class Frozen:
     waiting: frozenset[str] = frozenset()
     rerun: bool = False
     budget: float | None = None
+    tries: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def by_id(self) -> dict[str, Step]:
@@ -134,6 +136,8 @@ class Wishes:
 
     Attributes:
         only: ids given as node ids, in place of ``steps``.
+        tracks, layers: names with commas between them; None for all.
+        matches: whether a step is in what ``-m`` asks for; None when that says nothing of steps.
         wait: whether the session waits for all jobs at its end.
         command: what to type for a session on this list, without its options.
     """
@@ -145,6 +149,9 @@ class Wishes:
     assume: str | None = None
     wait: bool = False
     command: str = "pytest"
+    tracks: str | None = None
+    layers: str | None = None
+    matches: Callable[[Step], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +205,13 @@ def decide(
 
     only = wishes.only
     selection = select(wishes.steps, plan, satisfied) if only is None else named(only, plan)
+    if wishes.tracks is not None or wishes.layers is not None:
+        selection = of_parts(selection, plan, wishes.tracks, wishes.layers)
+    if wishes.matches is not None:
+        ids = tuple(name for name in selection.ids if wishes.matches(by_id[name]))
+        if selection.ids and not ids:
+            raise PlanError(f"-m: none of {selection.text} is in the part that it asks for")
+        selection = replace(selection, ids=ids)
     skips: dict[str, str] = {}
     refusals: dict[str, str] = {}
     chosen = set(selection.ids)

@@ -6,9 +6,10 @@ item that waits for the job, runs the post-validations, and gives the step its l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ..plan import graph
 from ..plan.model import Need, Plan, Step
 from .jobs import PASSED, STARTING, UNSUPERVISED, Job
 from .state import Records
@@ -79,7 +80,10 @@ def arrange(
         by id, the chosen steps whose needs differ from the plan's, and the ends.
     """
     by_id = {step.id: step for step in plan.steps}
-    pending = [by_id[name] for name in chosen if not satisfied(name)]
+    todo = [by_id[name] for name in chosen if not satisfied(name)]
+    holders = [by_id[name] for name, job in jobs.items() if job.live and name in by_id]
+    coming = [step for step in todo if _is_background(step)]
+    pending = [_kept_apart(step, coming, holders, plan, by_id) for step in todo]
     wanted: dict[str, list[Step]] = {}
     for step in pending:
         for need in step.needs:
@@ -99,9 +103,51 @@ def arrange(
             for need in step.needs
             if (found := _resolved(need, ends, chosen, jobs, records)) is not None
         )
-        if needs != step.needs:
+        if needs != by_id[step.id].needs:
             changed[step.id] = replace(step, needs=needs)
     return changed | {end.id: end for end in ends.values()}
+
+
+def _kept_apart(
+    step: Step, coming: Sequence[Step], holders: Sequence[Step], plan: Plan, by_id: Mapping[str, Step]
+) -> Step:
+    """A step that also waits for the ends of jobs which have what it takes.
+
+    A job keeps what its step has taken. Of two steps that take the same, the list has the order.
+
+    Args:
+        coming: background steps of this session.
+        holders: steps whose jobs run now.
+    """
+    sizes = dict(plan.definitions.pools)
+    waited = {need.step for need in step.needs if need.state != "started"}
+    apart = dict.fromkeys(
+        other.id
+        for other in (*coming, *holders)
+        if (other.index < step.index or other in holders)
+        and other.id not in waited
+        and other.id != step.id
+        and not graph.together(other, step, sizes)
+        and not _depends(other, step.id, by_id)
+    )
+    if not apart:
+        return step
+    needs = [need for need in step.needs if need.step not in apart]
+    return replace(step, needs=(*needs, *(Need(name, "ended") for name in apart)))
+
+
+def _depends(step: Step, name: str, by_id: Mapping[str, Step]) -> bool:
+    """Whether a step waits for another one, at once or by those between them."""
+    seen: set[str] = set()
+    queue = [step.id]
+    while queue:
+        for need in by_id[queue.pop()].needs:
+            if need.step == name:
+                return True
+            if need.step not in seen and need.step in by_id:
+                seen.add(need.step)
+                queue.append(need.step)
+    return False
 
 
 def _end(step: Step, job: Job | None, wanted: Iterable[Step], chosen: bool, last: int) -> Step:

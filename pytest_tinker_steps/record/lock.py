@@ -59,7 +59,8 @@ def acquire(folder: Path, name: str, command: str) -> Lock:
     try:
         _wait(fd, folder / "holders", name)
         os.ftruncate(fd, 0)
-        text = json.dumps({"pid": os.getpid(), "since": now(), "command": command[:COMMAND_LENGTH]})
+        who = {"pid": os.getpid(), "host": os.uname().nodename}
+        text = json.dumps({**who, "since": now(), "command": command[:COMMAND_LENGTH]})
         os.pwrite(fd, text.encode(), 0)
     except BaseException:
         os.close(fd)
@@ -71,8 +72,13 @@ def _wait(fd: int, holders: Path, name: str) -> None:
     deadline = time.monotonic() + GRACE
     while not (_take(fd) and _no_holders(holders)):
         holder = _holder(fd)
-        who = f"pid {holder['pid']} since {holder.get('since')} ({holder.get('command')})" if holder else ""
-        if holder and _alive(holder["pid"]):
+        where = _elsewhere(holder)
+        who = (
+            f"pid {holder['pid']}{where} since {holder.get('since')} ({holder.get('command')})"
+            if holder
+            else ""
+        )
+        if holder and (where or _alive(holder["pid"])):
             raise PlanError(f"{name}: another run holds this list: {who}; wait for it, or end it")
         if time.monotonic() > deadline:
             died = f"a run that died ({who})" if who else "an earlier run"
@@ -86,7 +92,9 @@ def hold(folder: Path, run_id: str) -> Lock:
     """A worker's own part of the lock."""
     holders = folder / "holders"
     holders.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(holders / f"{run_id}-{os.getpid()}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # On another machine a worker may have the same process id.
+    name = f"{run_id}-{os.uname().nodename}-{os.getpid()}"
+    fd = os.open(holders / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)
     return Lock(fd)
 
@@ -124,6 +132,12 @@ def _holder(fd: int) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(value.get("pid"), int) and 0 < value["pid"] < 1 << 31:
             return value
     return {}
+
+
+def _elsewhere(holder: dict[str, Any]) -> str:
+    """Of a holder on another machine, which nobody can ask from here: where that is."""
+    host = holder.get("host")
+    return f" on {host}" if isinstance(host, str) and host != os.uname().nodename else ""
 
 
 def _alive(pid: int) -> bool:

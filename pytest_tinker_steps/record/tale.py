@@ -17,6 +17,7 @@ class Tale:
     """What is known of one step in this session.
 
     Attributes:
+        attempt: the number of the current one.
         job: its background job, once it has become ready.
         cost_before: US dollars that the attempts before the current one have cost in this session.
     """
@@ -24,6 +25,7 @@ class Tale:
     verdict: str = ""
     reason: str = ""
     task_id: str = ""
+    attempt: int = 0
     began: float = 0.0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -33,9 +35,10 @@ class Tale:
     job: Job | None = None
     cost_before: float = 0.0
 
-    def begin(self, task_id: str) -> None:
+    def begin(self, task_id: str, attempt: int = 1) -> None:
         """Another attempt: what was said of the one before counts no more, but what it has cost."""
         self.task_id = task_id
+        self.attempt = attempt
         self.began = self.began or time.monotonic()
         self.notes.clear()
         self.unverified.clear()

@@ -38,14 +38,29 @@ def assumable(step: Step, folder: Path) -> str:
     return ""
 
 
+def changed(path: str, folder: Path, since_ns: int) -> bool:
+    """Whether a declared input that is there was modified after a point in time."""
+    for match in _matches(path, folder):
+        place = folder / match
+        with contextlib.suppress(OSError):
+            files = _files(place) if place.is_dir() else [place.stat()]
+            if any(stat.st_mtime_ns > since_ns for stat in files):
+                return True
+    return False
+
+
 def _judge(path: str, folder: Path, since_ns: int) -> str:
-    # A file whose name looks like a pattern is meant before what the pattern would find.
-    there = (folder / path).exists()
-    matches = [path] if there else sorted(glob(path, root_dir=folder, recursive=True))
+    matches = _matches(path, folder)
     if not matches:
         return f"{path} does not exist"
     reasons = [_judge_one(match, folder / match, since_ns) for match in matches]
     return "" if "" in reasons else reasons[0]
+
+
+def _matches(path: str, folder: Path) -> list[str]:
+    # A file whose name looks like a pattern is meant before what the pattern would find.
+    there = (folder / path).exists()
+    return [path] if there else sorted(glob(path, root_dir=folder, recursive=True))
 
 
 def _judge_one(shown: str, path: Path, since_ns: int) -> str:

@@ -58,6 +58,7 @@ class StepRun:
         live: whether somebody watches the main's output as it comes.
         anew: whether pieces that earlier attempts have recorded do not count.
         spent_before: US dollars that attempts since the last pass have cost in earlier runs.
+        attempts_before: of this run, by workers that died.
 
     Attributes:
         telling: what the current attempt has said of itself.
@@ -81,13 +82,14 @@ class StepRun:
         live: bool = False,
         anew: bool = False,
         spent_before: float = 0.0,
+        attempts_before: int = 0,
     ) -> None:
         assert step.definition is not None
         self.step = step
         self.definition: Definition = step.definition
         self.main_definition = step.definition.main
         self.task_id = task_id
-        self.attempt = 0
+        self.attempt = attempts_before
         self.started: Job | None = None
         self._around = around
         self._emit = emit
@@ -265,6 +267,7 @@ class StepRun:
             timeout=test.timeout,
             log=TEST_LOG,
             cause="test",
+            runner=self.main_definition.runner,
             live=self._live,
         )
 

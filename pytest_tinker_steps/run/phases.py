@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..plan.model import Check, Command, Definition, RetryCause
+from ..plan.model import Check, Command, Definition, RetryCause, Runner
 from . import checks
+from .ended import why_not_started
 from .failure import PhaseFailed, checks_failed, process_failed
 from .mains import command
 from .runner import CheckRunner
@@ -19,6 +20,7 @@ from .telling import Telling
 
 if TYPE_CHECKING:
     from .checks import CheckResult
+    from .handover import Handover
     from .listening import Listener
     from .process import Ended
 
@@ -82,6 +84,7 @@ def process_phase(
     timeout: float,
     log: str,
     cause: RetryCause,
+    runner: Runner | None = None,
     listener: Listener | None = None,
     live: bool = False,
 ) -> None:
@@ -89,25 +92,25 @@ def process_phase(
 
     Args:
         cause: what a failure is called.
+        runner: that it is handed to.
         listener: to its output; it is entered and left here.
         live: whether somebody watches the output of a process that has no listener.
 
     Raises:
         PhaseFailed: it did not end well.
     """
-    at.emit("phase_started", phase=phase, what=command.shown(what))
+    at.emit("phase_started", phase=phase, what=command.shown(what, runner))
+    more: dict[str, Any] = {"env": env, "timeout": timeout, "log": log, "runner": runner}
 
     def output(piece: str) -> None:
         at.emit("output", text=piece)
 
     if listener is None:
-        ended = run_process(
-            at, phase, what, env=env, timeout=timeout, log=log, on_output=output if live else None
-        )
+        ended = run_process(at, phase, what, on_output=output if live else None, **more)
         at.telling.finish()
     else:
         with listener:
-            ended = listen(at, phase, what, env=env, timeout=timeout, log=log, listener=listener)
+            ended = listen(at, phase, what, listener=listener, **more)
     stopped = listener.stopped if listener else ""
     passed = ended.reason == "exit" and ended.exit == 0 and not stopped
     path = at.logs / log
@@ -126,7 +129,7 @@ def process_phase(
         listener.must_go_on()
     why: RetryCause = "timeout" if ended.reason == "timeout" and phase == "main" else cause
     shown = at.around.shown(path) if path.exists() else ""
-    raise process_failed(phase, why, command.shown(what), ended, shown)
+    raise process_failed(phase, why, command.shown(what, runner), ended, shown)
 
 
 def listen(
@@ -138,6 +141,7 @@ def listen(
     timeout: float,
     log: str,
     listener: Listener,
+    runner: Runner | None = None,
 ) -> Ended:
     """Run a process with a listener that has been entered, which may end it."""
     try:
@@ -148,6 +152,7 @@ def listen(
             env=env,
             timeout=timeout,
             log=log,
+            runner=runner,
             on_output=listener.output,
             on_poll=listener.poll,
             cancel=listener.cancel,
@@ -164,24 +169,51 @@ def run_process(
     env: Mapping[str, str],
     timeout: float,
     log: str,
+    runner: Runner | None = None,
     **more: Any,
 ) -> Ended:
     """Run a process of an attempt to its end, in the folder of its main.
 
     Args:
         log: name of the file in which its output is kept.
+        runner: that it is handed to.
         more: further arguments of ``Processes.run``.
 
     Raises:
-        PhaseFailed: its folder does not exist.
+        PhaseFailed: its folder does not exist, or it cannot be handed over.
     """
     more.setdefault("on_poll", at.telling.poll)
+    more.update(env=env, timeout=timeout, log=at.logs / log)
+    processes = at.around.processes
     try:
-        return command.run(
-            what, at.around.processes, cwd=at.cwd, env=env, timeout=timeout, log=at.logs / log, **more
+        if runner is None:
+            return command.run(what, processes, cwd=at.cwd, **more)
+        from . import handover
+
+        return handover.run(
+            handover_of(at, runner), what, processes, tell=lambda text: at.emit("note", text=text), **more
         )
-    except FileNotFoundError as error:
-        raise PhaseFailed(None, f"{phase.replace('_', '-')} could not start: {error}") from None
+    except OSError as error:
+        why = why_not_started(error)
+        raise PhaseFailed(None, f"{phase.replace('_', '-')} could not start: {why}") from None
+
+
+def handover_of(at: Setting, runner: Runner) -> Handover:
+    """What a runner is to start for this attempt."""
+    from . import handover
+
+    definition = at.definition
+    test = definition.main.test_first
+    given = (definition.env, definition.main.env, test.env if test else ())
+    return handover.prepare(
+        runner,
+        step=at.env["STEP_ID"],
+        task_id=at.env["TASK_ID"],
+        folder=at.around.exchanged,
+        cwd=at.cwd,
+        names=[name for pairs in given for name, _ in pairs],
+        interpreter=at.around.interpreter,
+    )
 
 
 def check_phase(

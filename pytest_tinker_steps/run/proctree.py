@@ -106,9 +106,13 @@ def find(
     return _family(set(groups), newer_than_pid, f"{marker_name}={value}")[0]
 
 
-def members(groups: Iterable[int]) -> tuple[list[Identity], set[int]]:
-    """The living processes of these groups and sessions with all their descendants; and their sessions."""
-    return _family(set(groups), None, None)
+def members(groups: Iterable[int], *, newer_than_pid: int | None = None) -> tuple[list[Identity], set[int]]:
+    """The living processes of these groups and sessions with all their descendants; and their sessions.
+
+    Args:
+        newer_than_pid: as for ``find``.
+    """
+    return _family(set(groups), newer_than_pid, None)
 
 
 def end(
@@ -281,7 +285,10 @@ def _rows(newer_than_pid: int | None) -> tuple[list[_Row], bool]:
 
         pids = psutil.pids()
     floor = newer_than_pid or 0
-    wanted = [pid for pid in pids if pid > floor]
+    latest = last_pid() if floor else None
+    # Ids above the one given out last are older than the floor: the numbers have begun anew since.
+    above = latest if latest is not None and latest >= floor else max(pids, default=0)
+    wanted = [pid for pid in pids if floor < pid <= above]
     rows = [row for pid in wanted if (row := _row(pid)) is not None]
     # Without /proc the processes of others are left out as well, so the numbers tell nothing.
     return rows, RAW and len(rows) < len(wanted)

@@ -65,9 +65,14 @@ class Surroundings:
     def logs(self, task_id: str) -> Path:
         return self.folder / logs_of(task_id)
 
+    @property
+    def exchanged(self) -> Path:
+        """Where attempts and their processes tell each other things."""
+        return self.state / "exchange"
+
     def exchange(self, task_id: str, brief: str) -> Exchange:
         """Write the brief of an attempt; a folder for each would cost more than all of its files."""
-        folder = self.state / "exchange"
+        folder = self.exchanged
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = NO_BRIEF
@@ -78,7 +83,7 @@ class Surroundings:
 
     def message_of(self, task_id: str) -> Path:
         """Where the failure of an attempt is left for the command that recovers from it."""
-        return self.state / "exchange" / f"{task_id}.failure.txt"
+        return self.exchanged / f"{task_id}.failure.txt"
 
     def clock_ns(self) -> int:
         """Now, by the clock that stamps files, so that it can be compared with theirs."""

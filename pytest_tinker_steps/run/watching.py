@@ -79,6 +79,8 @@ class Watch:
         self._open = True
         self._muted = False
         self._next_poll = self._next_look = 0.0
+        # Of the first look only, which comes soon: later the numbers may have begun anew.
+        self._newest_before: int | None = process.pid - 1
         self._descriptor: int | None = None
         with contextlib.suppress(OSError, AttributeError):
             self._descriptor = os.pidfd_open(process.pid)
@@ -164,13 +166,15 @@ class Watch:
             if self._on_poll is not None and not self._muted:
                 self._on_poll()
         if now >= self._next_look:
-            self._living()
+            self._living(newer_than_pid=self._newest_before)
+            self._newest_before = None
             took = time.monotonic() - now
             self._next_look = now + max(POLL, took * _LOOK_SHARE)
 
-    def _living(self) -> list[proctree.Identity]:
+    def _living(self, newer_than_pid: int | None = None) -> list[proctree.Identity]:
         """The process and its descendants; notes the sessions they are in, which outlast the descent."""
-        found, sessions = proctree.members(proctree.still_theirs(self.sessions))
+        groups = proctree.still_theirs(self.sessions)
+        found, sessions = proctree.members(groups, newer_than_pid=newer_than_pid)
         self._note(sessions)
         return found
 

@@ -73,14 +73,21 @@ class Work:
 
             return step_job.start(at, what)
         if main.mode == "foreground":
-            timeout = main.timeout
             process_phase(
-                at, "main", what, env=at.env, timeout=timeout, log=MAIN_LOG, cause="exit", listener=listener
+                at,
+                "main",
+                what,
+                env=at.env,
+                timeout=main.timeout,
+                log=MAIN_LOG,
+                cause="exit",
+                runner=main.runner,
+                listener=listener,
             )
             return None
         from .mains import piecewise
 
-        with own_phase(at, "main", command.shown(what)):
+        with own_phase(at, "main", command.shown(what, main.runner)):
             with listener:
                 piecewise.run(
                     at,

@@ -28,12 +28,17 @@ SMALL = {
 }
 
 
-def lay_out(folder: Path) -> None:
-    """Everything up to step 11 in ``folder``, with 20 examples to train on."""
+def demand_packages() -> None:
+    """Skip the test where the engine and the SDK are not installed."""
     for module in ("torch", "transformers", "peft", "tinker", "sacrebleu"):
         # Looked for and not imported: only the commands need them.
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
+
+
+def lay_out(folder: Path) -> None:
+    """Everything up to step 11 in ``folder``, with 20 examples to train on."""
+    demand_packages()
     folder.mkdir()
     for name in ("training_config.yaml", "data_generation_config.yaml"):
         (folder / name).write_bytes((ROOT / name).read_bytes())

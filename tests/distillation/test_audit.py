@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from distillation import audit, generation, settings
+from distillation import audit, generation, settings, split
 from distillation.errors import run
 from distillation.jsonl import read_json, read_rows
 from tests.distillation.conftest import Events
-from tests.distillation.generating import put, records
+from tests.distillation.generating import BEETHOVEN, put, records
 
 
 def audited(rows: list[dict[str, Any]]) -> int:
@@ -199,6 +199,28 @@ def test_a_file_changed_afterwards_fails_the_check(name: str, capsys: pytest.Cap
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
     assert run(audit.main, ["--check"]) == 1
     assert "run step 9 again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [audit.AUDITED, audit.FLAGGED, audit.REJECTED])
+def test_a_line_that_was_torn_afterwards_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = records(60)
+    rows[3]["answer"] = ""
+    path = put(generation.DATA, rows)
+    path.write_text(path.read_text() + "no record\n")
+    assert run(audit.main, []) == 0
+    torn = path.with_name(name)
+    torn.write_text(torn.read_text().replace(":", "", 1))
+    capsys.readouterr()
+    assert run(audit.main, ["--check"]) == 1
+    assert f"{name}:1: not JSON" in capsys.readouterr().err
+
+
+def test_an_audit_and_a_split_say_how_long_they_took() -> None:
+    put(generation.DATA, records(60))
+    audit.write(BEETHOVEN)
+    split.write()
+    for name in (audit.REPORT, split.REPORT):
+        assert 0 <= read_json(settings.run_folder() / name)["seconds"] < 60
 
 
 def test_an_answer_slipped_in_afterwards_fails_the_check(capsys: pytest.CaptureFixture[str]) -> None:

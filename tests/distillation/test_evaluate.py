@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from distillation.evaluation_answers import ANSWERS, COMPARED, VOICES
 from distillation.jsonl import read_json, write_json, write_rows
 from distillation.questions import held_out_questions
 from distillation.sampling import Said
+from distillation.similarity import Estimate, normalised
 from tests.distillation import on_engine
 from tests.distillation.conftest import Events
 from tests.distillation.evaluating import Fake, Voices, connect, trained
@@ -312,6 +314,47 @@ def test_a_student_nearer_than_the_teacher_to_itself_is_called_suspicious(
     found = read_json(run_folder / evaluation_results.RESULTS)
     assert found["suspiciously_high"] is True
     assert found["similarity"] > 1
+
+
+@pytest.mark.parametrize(
+    ("chrf", "f1", "suspicious"),
+    [
+        ((1.02, 0.97, 1.07), (1.02, 0.97, 1.06), False),  # above the limit, as chance may have it
+        ((1.02, 1.01, 1.03), (1.02, 1.01, 1.03), True),  # the same, and known too well for chance
+        ((1.30, 1.20, 1.40), (1.02, 0.97, 1.06), False),  # the similarity is the lower of both
+        ((1.02, 0.97, 1.06), (1.30, 1.20, 1.40), False),
+        ((1.05, 1.00, 1.10), (1.05, 1.00, 1.10), False),  # the limit itself is within
+    ],
+)
+def test_suspicion_needs_the_whole_interval_of_both_measures_above_the_limit(
+    chrf: tuple[float, float, float], f1: tuple[float, float, float], suspicious: bool
+) -> None:
+    found = {"chrf": Estimate(*chrf, samples=200), "f1": Estimate(*f1, samples=200)}
+    config = dataclasses.replace(CONFIG, similarity_max=1.0)
+    assert evaluation_results.suspiciously_high(found, config) is suspicious
+
+
+def test_a_student_that_is_exactly_as_near_as_the_limit_is_hardly_ever_called_suspicious() -> None:
+    draw = random.Random(4)
+
+    def scores(mean: float) -> list[float]:
+        return [draw.gauss(mean, 0.2) for _ in range(150)]
+
+    config = dataclasses.replace(CONFIG, similarity_max=1.0)
+    estimates = [normalised(scores(0.5), scores(0.2), scores(0.5)) for _ in range(400)]
+    above = sum(one.value > 1 for one in estimates)
+    called = sum(evaluation_results.suspiciously_high({"chrf": one}, config) for one in estimates)
+    assert above > 150, "every second estimate lies above the limit"
+    assert called <= 20, "and about one of forty with its whole interval"
+
+
+def test_the_results_say_how_long_all_batches_took(run_folder: Path) -> None:
+    whole(run_folder)
+    found = read_json(run_folder / evaluation_results.RESULTS)
+    assert found["seconds"] > 0
+    assert (found["seconds_done"], found["seconds_stretches"]) == (480, 2)
+    assert run(evaluate.main, ["--trial", "5"]) == 0
+    evaluation_results.check(run_folder, CONFIG)
 
 
 # ---------------------------------------------------------------- trial

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from distillation import estimate
 from tests.distillation.conftest import ROOT
 
 SPEC = (ROOT / "SPEC.md").read_text(encoding="utf-8")
@@ -34,6 +36,27 @@ def test_the_list_has_twenty_boxes_in_order_none_ticked_and_no_other_box() -> No
     boxes = re.findall(r"^- \[ \] \*\*STEP (\d+)\*\*: \S.* - \S.*$", SPEC, re.MULTILINE)
     assert [int(number) for number in boxes] == list(range(1, 21))
     assert len(re.findall(r"\[[ xX]\]", SPEC)) == 20
+
+
+def test_the_costs_in_the_plan_are_those_of_the_estimate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan shows them before anything has run: by the shipped configuration, sizes assumed."""
+    for name in ("training_config.yaml", "data_generation_config.yaml"):
+        shutil.copy2(ROOT / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TINKER_API_KEY", "tml-" + "a" * 20)
+    cost = estimate.estimate()
+    expected = {line["step"]: line for line in cost["steps"]}
+    shown = {int(key.split("_")[1]): step["cost"] for key, step in STEPS.items() if "cost" in step}
+    assert shown.keys() == expected.keys()
+    for number, line in expected.items():
+        assert shown[number]["usd"] == round(line["usd"], 2)
+        assert shown[number]["when"] == "TINKER_API_KEY"
+        for kind in ("prefill", "sample", "train"):
+            if line[f"{kind}_tokens"]:
+                priced = f"{line[f'{kind}_tokens']:,} \\w+ tokens at \\${cost['price'][kind]:g}"
+                assert re.search(priced, shown[number]["assuming"])
 
 
 @pytest.mark.parametrize("number", range(1, 21))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import importlib.util
 import sys
@@ -141,3 +142,23 @@ def test_every_requirement_is_pinned_by_the_constraints_within_its_range() -> No
         (pin,) = pins[requirement.name.lower().replace("_", "-")].specifier
         assert pin.operator == "=="
         assert requirement.specifier.contains(pin.version)
+
+
+def imported(path: Path) -> set[str]:
+    """Packages that a module imports, also those that it imports by name when it needs them."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found.add(node.module)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            found |= {str(one.value) for one in node.args if isinstance(one, ast.Constant)}
+    return {name.partition(".")[0] for name in found} - sys.stdlib_module_names - {"distillation"}
+
+
+def test_whatever_the_plan_imports_is_a_requirement() -> None:
+    named = {r.name.lower().replace("-", "_") for r in install.read_requirements(install.REQUIREMENTS)}
+    wanted = {name for path in (install.ROOT / "distillation").rglob("*.py") for name in imported(path)}
+    assert {"yaml", "torch", "tinker"} <= wanted, "the imports are not seen"
+    assert {"pyyaml" if name == "yaml" else name for name in wanted} - named == set()

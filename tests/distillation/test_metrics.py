@@ -34,6 +34,9 @@ class WordTokenizer:
     def encode(self, text: str, **_: Any) -> list[int]:
         return [1] * len(text.split())
 
+    def get_added_vocab(self) -> dict[str, int]:
+        return {}
+
 
 @pytest.fixture
 def run_folder(monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from distillation import demo, figures, report, review
+from distillation import demo, figures, report, report_times, review
 from distillation.errors import DistillationError, run
 from distillation.facts import Facts, verify
 from distillation.jsonl import read_json, write_bytes, write_json
@@ -77,10 +77,46 @@ def test_estimate_and_actual_stand_side_by_side_and_add_up(made: Path) -> None:
 
 
 def test_the_report_says_where_the_time_went_as_far_as_it_is_known(made: Path) -> None:
+    path = made / "training_report.json"
+    known = {"seconds": 24.0, "seconds_done": 12, "seconds_stretches": 2}
+    path.write_text(json.dumps(read_json(path) | known))
     run(report.main, [])
     text = (made / "RESULTS_REPORT.md").read_text()
-    assert "| Training | 2.4 | `training_report.json#seconds` |" in text
-    assert "| Export, with the start of the engine | 8.1 |" in text
+    found = read_json(made / "time_report.json")
+    assert "| step | seconds | share | rate | from |" in text
+    share = found["work"]["training"]["share"]
+    assert share == pytest.approx(24 / found["seconds"], abs=1e-6)
+    assert (
+        f"| Training, with validation and checkpoints | 24.0 | {share:.1%} | 0.50 steps/s | "
+        "`training_report.json#seconds`, `time_report.json#work.training.share`, "
+        "`time_report.json#work.training.rate` |"
+    ) in text
+    assert re.search(r"\| Export \| 8\.1 \| [\d.]+% \| – \| `export_report\.json#seconds`", text)
+    assert sum(one["share"] for one in found["work"].values()) == pytest.approx(1, abs=1e-4)
+    # What was made up here has no generation, and no trial of the training.
+    assert set(found["work"]) == {"audit", "split", "training", "evaluation", "demo", "export"}
+    assert run(report.main, ["--check"]) == 0
+
+
+def test_a_time_without_a_count_has_no_rate(made: Path) -> None:
+    path = made / "training_report.json"
+    path.write_text(json.dumps(read_json(path) | {"seconds": 24.0}))
+    assert run(report.main, []) == 0
+    text = (made / "RESULTS_REPORT.md").read_text()
+    assert re.search(r"\| Training, with validation and checkpoints \| 24\.0 \| [\d.]+% \| – \|", text)
+    assert run(report.main, ["--check"]) == 0
+
+
+def test_shares_that_are_not_those_of_the_reports_are_found_out(made: Path) -> None:
+    run(report.main, [])
+    path = made / "time_report.json"
+    wrong = read_json(path)
+    wrong["work"]["export"]["share"] /= 2
+    path.write_text(json.dumps(wrong))
+    with pytest.raises(DistillationError, match=r"time_report\.json#work\.export\.share is"):
+        report.main(["--check"])
+    with pytest.raises(DistillationError, match=r"time_report\.json: is not what the reports say"):
+        report_times.check(made)
 
 
 def test_an_unreviewed_run_says_so_and_a_reviewed_one_has_the_marks(made: Path) -> None:
@@ -112,6 +148,11 @@ def test_a_source_that_changed_after_the_report_fails_the_check(made: Path) -> N
         (
             lambda text: text.replace("## In short", "## In short\n\nIt saved 97 %.", 1),
             "without its origin: It saved",
+        ),
+        (lambda text: re.sub(r"(\| Export \| )8\.1", r"\g<1>7.1", text), "not 7.1"),
+        (
+            lambda text: re.sub(r"(\| Export \| 8\.1 \| [\d.]+% \| )–", r"\g<1>5.00 files/s", text),
+            "3 values and 2 origins",
         ),
         (lambda text: re.sub(r"(Student in character \| )[\d.]+%", r"\g<1>99.9%", text), "not 99.9%"),
         (

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -82,6 +82,10 @@ def test_a_model_that_cannot_be_had_is_one_line(
         pytest.fail("it must not be ready")
 
 
+def submitted(pending: dict[str, Future[Any]]) -> dict[str, Callable[[], Future[Any]]]:
+    return {name: lambda future=future: future for name, future in pending.items()}  # type: ignore[misc]
+
+
 def test_answers_are_taken_in_the_order_in_which_they_come_in_the_callers_thread() -> None:
     pending: dict[str, Future[Any]] = {name: Future() for name in "abc"}
     later = iter("ab")
@@ -94,7 +98,7 @@ def test_answers_are_taken_in_the_order_in_which_they_come_in_the_callers_thread
             threading.Thread(target=pending[following].set_result, args=[f"said {following}"]).start()
 
     pending["c"].set_result("said c")
-    sampling.collect(pending, 5, take)
+    sampling.collect(submitted(pending), 5, take)
     assert taken == [("c", "said c"), ("a", "said a"), ("b", "said b")]
 
 
@@ -104,10 +108,41 @@ def test_a_failure_is_raised_only_after_everything_else_was_taken() -> None:
     pending["b"].set_result(1)
     taken: list[str] = []
     with pytest.raises(DistillationError, match="a: KeyError: 'gone'; 1 of 2 questions failed"):
-        sampling.collect(pending, 5, lambda name, _: taken.append(name))
+        sampling.collect(submitted(pending), 5, lambda name, _: taken.append(name))
     assert taken == ["b"]
 
 
 def test_a_long_silence_ends_the_waiting() -> None:
     with pytest.raises(DistillationError, match=r"no answer came for 0\.01 s, and 1 are missing"):
-        sampling.collect({"a": Future()}, 0.01, lambda *_: None)
+        sampling.collect({"a": Future}, 0.01, lambda *_: None)
+
+
+def test_so_many_are_in_flight_and_one_more_for_each_that_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "IN_FLIGHT", 2)
+    flying: list[Future[Any]] = []
+    most: list[int] = []
+
+    def ask() -> Future[Any]:
+        future: Future[Any] = Future()
+        flying.append(future)
+        most.append(len(flying))
+        if len(most) == 2:
+            flying.pop(0).set_result("said")
+        return future
+
+    def take(*_: object) -> None:
+        if flying:
+            flying.pop(0).set_result("said")
+
+    sampling.collect(dict.fromkeys("abcde", ask), 5, take)
+    assert most == [1, 2, 2, 2, 2]
+
+
+def test_after_a_failure_nothing_more_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "IN_FLIGHT", 2)
+    pending: dict[str, Future[Any]] = {name: Future() for name in "ab"}
+    pending["a"].set_exception(KeyError("gone"))
+    pending["b"].set_result(1)
+    asked = submitted(pending) | {"c": lambda: pytest.fail("it is asked all the same")}
+    with pytest.raises(DistillationError, match="1 of 3 questions failed"):
+        sampling.collect(asked, 5, lambda *_: None)

@@ -33,6 +33,9 @@ class FakeTokenizer:
         assert not add_special_tokens, "the template has them"
         return [1 for _ in text.split()]
 
+    def get_added_vocab(self) -> dict[str, int]:
+        return {}
+
 
 def fake_datum(tokenizer: FakeTokenizer, question: str, answer: str) -> Any:
     """What ``chat.datum`` makes, without the SDK."""

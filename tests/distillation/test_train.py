@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -250,21 +251,31 @@ def test_more_steps_go_on_from_the_last_checkpoint(service: FakeService, run_fol
 
 
 @pytest.mark.slow
-def test_a_training_on_the_engine_killed_twice_is_the_one_that_was_not(folder: Path) -> None:
+def test_a_training_on_the_engine_that_is_killed_is_the_one_that_was_not(folder: Path) -> None:
     whole, killed = folder / "whole", folder / "killed"
     for place in (whole, killed):
         on_engine.lay_out(place)
     on_engine.command(whole, "train")
     where = killed / "runs" / "local"
-    for lines in (3, 6):
-        process = on_engine.start(killed, "train")
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(f"step {lines} "):
-                break
+    for step in (3, 6):
+        process = reaches(step, on_engine.start(killed, "train"))
         process.kill()
         process.communicate()
+    process = reaches(10, on_engine.start(killed, "train"))
+    (engine,) = psutil.Process(process.pid).children()
+    engine.kill()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert said == "error: the local engine has ended with exit code -9; run the step again\n"
     on_engine.command(killed, "train")
     assert outcome(where) == outcome(whole / "runs" / "local")
-    assert [one["next_step"] for one in training_log.read_interruptions(where)] == [1, 5]
+    assert [one["next_step"] for one in training_log.read_interruptions(where)] == [1, 5, 9]
     assert "steps: 12" in on_engine.command(killed, "train", "--check")
+
+
+def reaches(step: int, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f"step {step} "):
+            return process
+    raise AssertionError(process.communicate()[1])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from distillation import checkpoints, train, training_job, training_log, training_report
+from distillation import checkpoints, train, training_job, training_log, training_report, work_time
 from distillation.errors import DistillationError, run
 from distillation.jsonl import read_json
 from distillation.training_loop import awaited, loss_sum
@@ -70,6 +70,25 @@ def test_a_loss_that_is_not_a_number_names_the_last_good_checkpoint(
     last = [event["value"] for event in said() if event.get("metric") == "loss"][-1]
     assert math.isnan(last)
     assert [one.step for one in checkpoints.read(run_folder)] == [4]
+
+
+def test_gradients_that_a_service_refuses_do_not_hide_the_loss_that_they_come_of(
+    service: FakeService,
+    run_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    update = fakes.State.update
+
+    def finite_only(self: fakes.State, rate: float) -> None:
+        if not math.isfinite(self.gradient):
+            raise RuntimeError("the gradients are not finite")
+        update(self, rate)
+
+    monkeypatch.setattr(fakes.State, "update", finite_only)
+    service.diverges_at = lambda update, _: update == 6
+    assert run(train.main, []) == 1
+    assert "step 7: the loss is nan; last good checkpoint: that of step 4" in capsys.readouterr().err
 
 
 def test_without_recovery_the_same_steps_are_not_paid_for_again(
@@ -231,6 +250,40 @@ def test_spoilt_training_data_are_named_by_line(folder: Path, text: str, problem
     with pytest.raises(DistillationError, match=problem) as caught:
         training_job.read_pairs(path)
     assert f"{path}:2:" in str(caught.value) or not text
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "val.jsonl"])
+def test_a_spoilt_line_of_the_data_costs_no_checkpoint(
+    run_folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(train.main, []) == 0
+    before = outcome(run_folder)
+    path = run_folder / name
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], '{"id": "torn', *lines[2:]]) + "\n")
+    capsys.readouterr()
+    assert run(train.main, []) == 1
+    assert f"{name}:2: not JSON" in capsys.readouterr().err
+    assert outcome(run_folder) == before
+
+
+def test_the_time_of_a_training_is_that_of_all_its_parts(
+    service: FakeService, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_time, "EVERY", 0.0)
+    with monkeypatch.context() as patch:
+        killed_after(90, patch, service)
+        with pytest.raises(Killed):
+            attempt(service, run_folder)
+    service.tick = lambda: None
+    before = work_time.worked(run_folder, work_time.TRAINING)
+    assert before is not None
+    report = attempt(service, run_folder)
+    assert report["seconds_stretches"] == 2
+    assert report["seconds"] > before.seconds - 0.01
+    (noted,) = report["interruptions"]
+    assert report["seconds_done"] - before.done == CONFIG.steps + 1 - noted["next_step"]
+    assert before.done >= noted["next_step"] - 1, "steps that were done again took their time twice"
 
 
 def test_a_service_that_does_not_answer_in_time_is_one_line() -> None:

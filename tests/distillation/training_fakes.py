@@ -29,6 +29,7 @@ from distillation.prices import Price
 from distillation.split import TRAIN, VALIDATION
 from distillation.training_job import Job, fingerprint_of
 from distillation.training_loop import Schedule, examples_of
+from distillation.work_time import TRAINING, Clock
 
 CONFIG = TrainingConfig(
     base_model=None,
@@ -235,7 +236,8 @@ def attempt(service: FakeService, folder: Path, config: TrainingConfig = CONFIG)
     last = train.prepare(folder, config, fingerprint_of(folder, config, BASE))
     work = job(folder, config)
     if last is None or last.step < config.steps:
-        train.train(service, work, last)
+        with Clock(folder, TRAINING) as clock:
+            train.train(service, work, last, clock)
     return training_report.write(folder, config, BASE)
 
 

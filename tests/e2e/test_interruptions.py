@@ -51,10 +51,10 @@ def strays(folder: Path) -> list[str]:
     return [line for line in found if "guardian.py" not in line]
 
 
-def started(project: Project, *args: str) -> subprocess.Popen[str]:
+def started(project: Project, *args: str, patience: float = 10.0) -> subprocess.Popen[str]:
     """A run whose main has begun: it writes ``running``."""
     run = project.start(*args)
-    wait_for((project.path / "running").exists)
+    wait_for((project.path / "running").exists, patience)
     return run
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pytest_tinker_steps.plan.alert_words import pattern, problem
+from pytest_tinker_steps.plan.shapes.alert_words import pattern, problem
 
 LOWER = st.text(string.ascii_lowercase, min_size=1, max_size=8)
 NAME = st.text(string.ascii_lowercase, min_size=2, max_size=8)

@@ -110,6 +110,8 @@ YAML_VALUES = st.recursive(
                     "progress",
                     "output",
                     "log_size",
+                    "runners",
+                    "runner",
                     "budget_usd",
                 ]
             ),
@@ -121,7 +123,11 @@ YAML_VALUES = st.recursive(
 )
 
 
-@given(value=st.dictionaries(st.sampled_from(["step_1", "steps", "defaults", "secrets", "x"]), YAML_VALUES))
+@given(
+    value=st.dictionaries(
+        st.sampled_from(["step_1", "steps", "defaults", "secrets", "runners", "x"]), YAML_VALUES
+    )
+)
 @settings(max_examples=150, deadline=None)
 def test_whatever_stands_in_a_file_it_is_read_or_told_in_lines(value: dict[str, object]) -> None:
     told: tuple[str, ...] = ()

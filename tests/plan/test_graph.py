@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_tinker_steps.plan import graph
+from pytest_tinker_steps.plan import building, graph
 from pytest_tinker_steps.plan.definitions import load
 from pytest_tinker_steps.plan.model import Definitions, Need, Plan, PlanError, Step
 from pytest_tinker_steps.plan.tasklist import parse
@@ -22,7 +22,7 @@ needs_of_names = st.dictionaries(
 
 def plan(spec: str, definitions: str = "") -> Plan:
     tasks = parse(spec.encode(), "SPEC.md")
-    return graph.build(
+    return building.build(
         tasks, load(definitions.encode(), "defs.yaml") if definitions else Definitions("defs.yaml")
     )
 
@@ -172,7 +172,7 @@ def test_a_circle_is_found_where_there_is_one_and_its_path_is_real(needs_of: dic
                 queue += needs_of[name]
         return found
 
-    path = graph.find_cycle(needs_of)
+    path = building.find_cycle(needs_of)
     assert bool(path) == any(name in reaches(name) for name in needs_of)
     if path:
         assert path[0] == path[-1]
@@ -182,8 +182,8 @@ def test_a_circle_is_found_where_there_is_one_and_its_path_is_real(needs_of: dic
 
 def test_a_long_chain_is_walked_without_recursion() -> None:
     chain = {str(n): [str(n + 1)] for n in range(20_000)}
-    assert graph.find_cycle(chain) == []
-    assert len(graph.find_cycle({**chain, "20000": ["0"]})) == 20_002
+    assert building.find_cycle(chain) == []
+    assert len(building.find_cycle({**chain, "20000": ["0"]})) == 20_002
 
 
 # -- waves
@@ -201,6 +201,133 @@ def test_every_wave_waits_only_for_earlier_ones(needs_of: dict[str, list[str]], 
         waited = [level[n.step] for n in step.needs if n.step in level and n.step not in done]
         assert level[step.id] == max(waited, default=-1) + 1, "as early as its needs allow, and not earlier"
     assert all([s.index for s in wave] == sorted(s.index for s in wave) for wave in waves)
+
+
+# -- what takes longest
+
+
+def forward(needs_of: dict[str, list[str]]) -> list[Step]:
+    """Steps that only need earlier ones, so that there is no circle."""
+    return made({name: [other for other in others if other < name] for name, others in needs_of.items()})
+
+
+weights = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 9), min_size=len(NAMES))
+
+
+def chains(steps: list[Step], done: set[str]) -> list[list[Step]]:
+    """All chains of work that end with nothing behind them, the slow way."""
+    behind: dict[str, list[Step]] = {step.id: [] for step in steps}
+    for step in steps:
+        for need in step.needs:
+            if need.step in behind and need.step not in done:
+                behind[need.step].append(step)
+
+    def from_here(step: Step) -> list[list[Step]]:
+        return [[step, *chain] for other in behind[step.id] for chain in from_here(other)] or [[step]]
+
+    return [chain for step in steps for chain in from_here(step)]
+
+
+@settings(deadline=None)
+@given(needs_of_names, weights, st.sets(st.sampled_from(NAMES)))
+def test_a_rank_is_the_longest_chain_of_work_that_begins_with_a_step(
+    needs_of: dict[str, list[str]], seconds: dict[str, int], done: set[str]
+) -> None:
+    steps = forward(needs_of)
+    ranks = graph.ranks(steps, lambda step: seconds[step.id], done.__contains__)
+    longest: dict[str, float] = {}
+    for chain in chains(steps, done):
+        length = sum(seconds[step.id] for step in chain)
+        longest[chain[0].id] = max(longest.get(chain[0].id, 0), length)
+    assert ranks == longest
+
+
+@settings(deadline=None)
+@given(needs_of_names, weights, st.sets(st.sampled_from(NAMES)))
+def test_the_critical_path_is_a_chain_of_work_and_none_is_longer(
+    needs_of: dict[str, list[str]], seconds: dict[str, int], done: set[str]
+) -> None:
+    steps = forward(needs_of)
+    path = graph.critical_path(steps, lambda step: seconds[step.id], done.__contains__)
+    possible = chains(steps, done)
+    assert path in possible or not possible
+    assert sum(seconds[step.id] for step in path) == max(
+        (sum(seconds[step.id] for step in chain) for chain in possible), default=0
+    )
+
+
+def test_of_chains_that_are_as_long_the_critical_path_is_the_one_that_begins_first() -> None:
+    steps = made({"a": [], "b": [], "c": ["a"], "d": ["b"]})
+    assert [step.id for step in graph.critical_path(steps, lambda _: 1.0)] == ["a", "c"]
+
+
+# -- pools
+
+
+POOLED = """
+pools: {gpu: 2, seat: 1}
+step_1: {main: 'true', resources: {gpu: 1}}
+step_2: {main: 'true', resources: {gpu: 2, seat: 1}}
+step_3: {main: 'true', exclusive: true}
+step_4: {main: 'true'}
+"""
+
+
+def pooled() -> tuple[graph.Pools, list[Step]]:
+    built = plan(boxes(1, 2, 3, 4, 5), POOLED)
+    return graph.Pools(dict(built.definitions.pools)), list(built.steps)
+
+
+def test_amounts_are_those_of_the_definition_and_none_without_one() -> None:
+    _, steps = pooled()
+    assert [graph.amounts(step) for step in steps] == [{"gpu": 1}, {"gpu": 2, "seat": 1}, {}, {}, {}]
+
+
+def test_what_a_pool_lacks_is_said_with_who_has_it_until_that_is_given_back() -> None:
+    pools, (one, two, _, four, _) = pooled()
+    assert pools.lacks(two) == ""
+    pools.take(one)
+    assert pools.lacks(one) == "", "there is another one"
+    assert pools.lacks(two) == "pool gpu: 1 of 2 taken by step_1"
+    assert pools.lacks(four) == ""
+    pools.give_back("step_1")
+    assert pools.lacks(two) == ""
+    pools.give_back("step_1")
+
+
+def test_an_exclusive_step_waits_for_all_and_all_wait_for_it() -> None:
+    pools, (one, _, three, four, undefined) = pooled()
+    pools.take(four)
+    assert pools.lacks(three) == "to run alone, beside step_4"
+    pools.give_back("step_4")
+    assert pools.lacks(three) == ""
+    pools.take(three)
+    assert [pools.alone] == [True]
+    assert {pools.lacks(step) for step in (one, three, four, undefined)} == {"step_3 runs alone"}
+    pools.give_back("step_3")
+    assert [pools.alone] == [False]
+    assert pools.lacks(one) == ""
+
+
+def test_the_end_of_a_job_takes_nothing_and_waits_for_nothing() -> None:
+    pools, (one, two, three, *_) = pooled()
+    end = Step("2@ended", 1, two.box, two.definition, ends="2")
+    pools.take(three)
+    assert pools.lacks(end) == ""
+    pools.take(end)
+    pools.give_back("step_3")
+    assert pools.lacks(one) == ""
+
+
+def test_two_steps_run_side_by_side_if_the_pools_have_enough_for_both() -> None:
+    built = plan(boxes(1, 2, 3, 4, 5), POOLED)
+    one, two, three, four, five = built.steps
+    sizes = dict(built.definitions.pools)
+    assert graph.together(one, four, sizes)
+    assert graph.together(four, five, sizes)
+    assert not graph.together(one, two, sizes)
+    assert not graph.together(three, four, sizes)
+    assert not graph.together(four, three, sizes)
 
 
 # -- what is missing, what blocks

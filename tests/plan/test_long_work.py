@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_tinker_steps.plan import thresholds
 from pytest_tinker_steps.plan.definitions import load
 from pytest_tinker_steps.plan.model import (
     Check,
@@ -20,6 +19,7 @@ from pytest_tinker_steps.plan.model import (
     Stall,
     Threshold,
 )
+from pytest_tinker_steps.plan.shapes import thresholds
 
 
 def read(text: str) -> Definitions:

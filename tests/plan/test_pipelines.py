@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_tinker_steps.plan.pipelines import ending_filter
+from pytest_tinker_steps.plan.shapes.pipelines import ending_filter
 
 
 @pytest.mark.parametrize(

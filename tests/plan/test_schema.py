@@ -52,7 +52,7 @@ def test_steps_are_known_by_their_keys_and_nothing_else_is(schema: dict[str, Any
     assert not re.search(pattern, "step_")
     assert not re.search(pattern, "stp_1")
     assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == {"steps", "defaults", "secrets"}
+    assert set(schema["properties"]) == {"steps", "defaults", "secrets", "pools", "runners"}
 
 
 def test_every_key_is_described_and_unknown_ones_are_refused(schema: dict[str, Any]) -> None:

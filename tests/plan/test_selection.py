@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_tinker_steps.plan import graph
+from pytest_tinker_steps.plan import building
 from pytest_tinker_steps.plan.model import Definitions, Plan, PlanError
 from pytest_tinker_steps.plan.selection import named, select, typed
 from pytest_tinker_steps.plan.tasklist import parse
 
 
 def plan(spec: str) -> Plan:
-    return graph.build(parse(spec.encode(), "SPEC.md"), Definitions("defs.yaml"))
+    return building.build(parse(spec.encode(), "SPEC.md"), Definitions("defs.yaml"))
 
 
 def numbered(count: int) -> str:

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_tinker_steps.plan.core_schema import Mode
 from pytest_tinker_steps.plan.model import PlanError
-from pytest_tinker_steps.plan.yaml_source import MAX_DEPTH, Map, Seq, read
+from pytest_tinker_steps.plan.shapes.core_schema import Mode
+from pytest_tinker_steps.plan.shapes.yaml_source import MAX_DEPTH, Map, Seq, read
 
 MODES: dict[str, Mode] = {"text": "text", "items": "items", "deep": "deep"}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_tinker_steps.plan import definitions, graph, tasklist
+from pytest_tinker_steps.plan import building, definitions, tasklist
 from pytest_tinker_steps.plan.model import Definitions, Plan, Step
 from pytest_tinker_steps.record import frozen
 from pytest_tinker_steps.record.frozen import Decisions, Frozen, Wishes
@@ -26,7 +26,7 @@ def a_list(*titles: str, ticked: tuple[int, ...] = ()) -> str:
 def a_plan(spec: str | bytes, yaml: str = "") -> Plan:
     data = spec.encode() if isinstance(spec, str) else spec
     given = definitions.load(yaml.encode(), "steps.yaml") if yaml else Definitions(path="steps.yaml")
-    return graph.build(tasklist.parse(data, "SPEC.md"), given)
+    return building.build(tasklist.parse(data, "SPEC.md"), given)
 
 
 def true_steps(count: int, more: Mapping[int, str] | None = None) -> str:

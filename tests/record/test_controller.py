@@ -189,7 +189,7 @@ def test_a_step_is_settled_once() -> None:
 def test_a_worker_that_died_is_one_failed_attempt() -> None:
     told = Told()
     told.begin()
-    told.controller.crashed(told.step(), "its worker died")
+    told.controller.crashed(told.step(), "its worker died", "task_1_00000001")
     assert told.controller.verdicts == {"1": "failed"}
     (record,) = told.records("attempt_finished")
     assert (record["task_id"], record["message"]) == ("task_1_00000001", "its worker died")
@@ -197,7 +197,7 @@ def test_a_worker_that_died_is_one_failed_attempt() -> None:
 
 def test_a_worker_that_died_before_it_told_anything_still_has_a_task_id() -> None:
     told = Told()
-    told.controller.crashed(told.step(), "its worker died")
+    told.controller.crashed(told.step(), "its worker died", "task_1_00000001")
     assert told.records("attempt_finished")[0]["task_id"] == "task_1_00000001"
 
 
@@ -205,7 +205,7 @@ def test_a_worker_that_dies_after_the_verdict_changes_nothing() -> None:
     told = Told()
     told.begin()
     told.settle(PASSED)
-    told.controller.crashed(told.step(), "its worker died")
+    told.controller.crashed(told.step(), "its worker died", "task_1_00000001")
     assert told.controller.verdicts == {"1": "passed"}
     assert len(told.records("attempt_finished")) == 1
 

@@ -61,7 +61,7 @@ def test_what_other_code_has_kept_is_not_found(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = tmp_path / "plan"
-    code.mkdir()
+    (code / "shapes").mkdir(parents=True)
     (code / "model.py").write_text("a = 1\n")
     monkeypatch.setattr(definition_cache, "_CODE", code)
     keep(TEXT, PATH, read())

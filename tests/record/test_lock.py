@@ -212,6 +212,17 @@ def test_garbage_in_a_held_lock_file_is_not_taken_for_a_live_run(
     assert "an earlier run still has live processes" in refused(folder)
 
 
+def test_a_run_on_another_machine_is_told_as_such_whatever_runs_here_under_its_number(
+    folder: Path, others: Others, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "GRACE", 30)
+    others.start(ACQUIRE)
+    (folder / "lock").write_text('{"pid": 99999999, "host": "node7", "since": 2026, "command": "pytest"}')
+    assert refused(folder).startswith(
+        "SPEC.md: another run holds this list: pid 99999999 on node7 since 2026"
+    )
+
+
 def test_a_command_line_of_any_length_leaves_the_file_readable(folder: Path, others: Others) -> None:
     held = lock.acquire(folder, "SPEC.md", "pytest " + "-k \udce9 " * 20_000)
     assert "another run holds this list: pid" in refused(folder)

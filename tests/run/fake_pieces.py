@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pytest_tinker_steps.plan.model import Check, Command, Where
+from pytest_tinker_steps.plan.model import Check, Command, Runner, Where
 from pytest_tinker_steps.run.checks import CheckResult, run_checks
 from pytest_tinker_steps.run.failure import PhaseFailed
 from pytest_tinker_steps.run.process import Ended, Processes
@@ -56,6 +56,7 @@ class FakePieceRuns:
         self.nothing_after: int | None = None
         self.checks = list(checks)
         self.commands: list[Command] = []
+        self.runners: list[Runner | None] = []
         self.environs: list[dict[str, str]] = []
         self.logs: list[str] = []
         self.checked: list[tuple[str, dict[str, str]]] = []
@@ -63,9 +64,12 @@ class FakePieceRuns:
         self.events: list[dict[str, Any]] = []
         self.story: list[str] = []
 
-    def process(self, command: Command, env: Mapping[str, str], log: str) -> Ended:
+    def process(
+        self, command: Command, env: Mapping[str, str], log: str, runner: Runner | None = None
+    ) -> Ended:
         self.story.append(f"process {log}")
         self.commands.append(command)
+        self.runners.append(runner)
         self.environs.append(dict(env))
         self.logs.append(log)
         act = self.acts.pop(0) if len(self.acts) > 1 else self.acts[0]
@@ -113,11 +117,13 @@ class Killer(FakePieceRuns):
             if self.moments < 0:
                 raise Killed
 
-    def process(self, command: Command, env: Mapping[str, str], log: str) -> Ended:
+    def process(
+        self, command: Command, env: Mapping[str, str], log: str, runner: Runner | None = None
+    ) -> Ended:
         self.moment()
         path = output_of(env)
         self.acts = [writes]
-        ended = super().process(command, env, log)
+        ended = super().process(command, env, log, runner)
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
         self.moment()
@@ -165,7 +171,10 @@ class RealPieceRuns(FakePieceRuns):
         self.timeout = timeout
         self.results: list[CheckResult] = []
 
-    def process(self, command: Command, env: Mapping[str, str], log: str) -> Ended:
+    def process(
+        self, command: Command, env: Mapping[str, str], log: str, runner: Runner | None = None
+    ) -> Ended:
+        assert runner is None
         path = self.cwd / "logs" / log
         return self.processes.run(command, cwd=self.cwd, env=env, timeout=self.timeout, log=path)
 

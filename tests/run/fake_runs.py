@@ -33,6 +33,7 @@ class FakeProcesses:
         self.timeouts: list[float] = []
         self.folders: list[Path] = []
         self.output: dict[str, list[str]] = {}
+        self.token = "f00d"
         self.left = 0
         self.swept: list[str] = []
 
@@ -81,7 +82,12 @@ TIMED_OUT = Ended(None, "timeout", 300.0, "", "did not end within 300 s")
 
 
 class Made:
-    """A StepRun over fakes, with its events."""
+    """A StepRun over fakes, with its events.
+
+    Args:
+        yaml: of the step.
+        file: what stands in the definitions before the step.
+    """
 
     def __init__(
         self,
@@ -89,10 +95,11 @@ class Made:
         yaml: str,
         processes: FakeProcesses | None = None,
         around: Mapping[str, Any] | None = None,
+        file: str = "",
         **more: Any,
     ) -> None:
         body = "".join(f"  {line}\n" for line in yaml.strip().splitlines())
-        (step,) = a_plan(a_list("Work"), f"step_1:\n{body}").steps
+        (step,) = a_plan(a_list("Work"), f"{file}step_1:\n{body}").steps
         self.folder = folder
         self.processes = processes or FakeProcesses()
         self.around = Surroundings(

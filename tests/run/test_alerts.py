@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_tinker_steps.plan.alert_words import pattern
+from pytest_tinker_steps.plan.shapes.alert_words import pattern
 from pytest_tinker_steps.run.monitoring.alerts import LONGEST_LINE, matching_line, uncoloured
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_tinker_steps.plan.model import Definition, Step, Where
-from pytest_tinker_steps.run.artefacts import assumable, missing, not_written
+from pytest_tinker_steps.run.artefacts import assumable, changed, missing, not_written
 
 from ..record.sessions import a_list, a_plan
 
@@ -119,3 +119,20 @@ def test_a_step_can_be_taken_as_done_when_all_its_outputs_are_there(tmp_path: Pa
     assert assumable(a_step("a.txt", "b.txt", "c.txt"), tmp_path) == "b.txt does not exist"
     assert assumable(a_step(), tmp_path) == ""
     assert assumable(a_step(defined=False), tmp_path) == ""
+
+
+# -- inputs that are newer
+
+
+@pytest.mark.parametrize(("at", "newer"), [(START - 1, False), (START, False), (START + 1, True)])
+def test_an_input_has_changed_when_it_was_modified_later(tmp_path: Path, at: int, newer: bool) -> None:
+    write(tmp_path, "data/in.txt", at=at)
+    write(tmp_path, "data/old.txt", at=START - 5)
+    for path in ("data/in.txt", "data/*.txt", "data"):
+        assert changed(path, tmp_path, START) is newer
+    assert not changed("data/old.txt", tmp_path, START)
+
+
+def test_an_input_that_is_gone_has_not_changed(tmp_path: Path) -> None:
+    assert not changed("in.txt", tmp_path, START)
+    assert not changed("*.txt", tmp_path, START)

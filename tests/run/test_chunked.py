@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_tinker_steps.plan.model import Main, Retry
+from pytest_tinker_steps.plan.model import Main, Retry, Runner
 from pytest_tinker_steps.run.failure import PhaseFailed
 from pytest_tinker_steps.run.mains import chunked
 from pytest_tinker_steps.run.mains.pieces import MANIFEST, Piece, Store
@@ -270,6 +270,15 @@ def test_a_fix_gives_one_more_try_to_a_piece_that_has_no_retries(tmp_path: Path)
     main = replace(QUALITY, fix=("repair",))
     run(tmp_path, main, FakePieceRuns(checks=[["bad"]]))
     assert joined(tmp_path) == WHOLE
+
+
+def test_pieces_are_handed_to_a_runner_and_their_fix_is_not(tmp_path: Path) -> None:
+    ray = Runner("ray", ("ray", "{run}"))
+    main = replace(QUALITY, runner=ray, fix=("repair",), chunks=(5,))
+    pieces = FakePieceRuns(checks=[["bad"]])
+    run(tmp_path, main, pieces)
+    assert pieces.runners == [ray, None, ray]
+    assert pieces.commands == [("make",), ("repair",), ("make",)]
 
 
 def test_quality_that_stays_bad_fails_the_main(tmp_path: Path) -> None:

@@ -16,11 +16,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ...plan.model import Command
 from ...record.jobs import Job
-from .. import proctree
+from .. import handover, proctree
 from ..process import JOB, Child, start_leader
-from .job_spec import EXIT, OUTPUT
+from .job_spec import EXIT, OUTPUT, JobSpec
 
 STOP_SIGNALS: proctree.Signals = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 2.0))
 """A job may need a while to save what it has."""
@@ -153,26 +152,30 @@ class JobProcess:
         return proctree.find(JOB, self._task_id, groups=proctree.still_theirs(self._sessions))
 
 
-def start_job(
-    command: Command, *, folder: Path, task_id: str, cwd: Path, env: Mapping[str, str]
-) -> JobProcess:
+def start_job(spec: JobSpec, folder: Path, environ: Mapping[str, str]) -> JobProcess:
     """Starts a job. Its output goes into the pipe in its folder, which somebody has to read.
 
     Args:
-        env: the whole environment; the marker of the job is added to it.
+        folder: of the job.
+        environ: the whole environment; the marker of the job is added to it.
 
     Raises:
         OSError, ValueError: it cannot be started.
     """
+    command, cwd, task_id = spec.command, Path(spec.cwd), spec.task_id
     if not command:
         raise ValueError("the command is empty")
     if not cwd.is_dir():
         raise FileNotFoundError(2, "its folder does not exist", str(cwd))
+    env = {**environ, JOB: task_id}
+    if spec.handover is not None:
+        handover.write(spec.handover, command, env)
+        command = spec.handover.command
     arguments = ("/bin/sh", "-c", command) if isinstance(command, str) else command
     child = start_leader(
         ("/bin/sh", "-c", _SHELL, "sh", str(folder / OUTPUT), str(folder / EXIT), *arguments),
         cwd=cwd,
-        env={**env, JOB: task_id},
+        env=env,
     )
     session = (child.pid, proctree.started(child.pid) or 0.0)
     pid = _told_pid(child)

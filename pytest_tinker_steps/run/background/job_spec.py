@@ -18,6 +18,7 @@ from ...plan.model import (
 )
 from ...record.jobs import folder_of
 from ...record.plain import from_plain, to_plain
+from ..handover import Handover
 
 SPEC = "spec.json"
 OUTPUT = "output"
@@ -58,6 +59,7 @@ class JobSpec:
         criteria: texts that count as reported when they stand in the output.
         secrets: names of further variables whose values are never shown.
         interpreter: the Python that checks ask.
+        handover: of a job that a runner is to start.
         paths: where modules are looked for that only some supervisors need.
     """
 
@@ -82,6 +84,7 @@ class JobSpec:
     criteria: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     interpreter: str = sys.executable
+    handover: Handover | None = None
     paths: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
 
     @property

@@ -17,12 +17,14 @@ from pathlib import Path
 from ...record import jobs
 from ...record.jobs import FAILED, LOST, PASSED, UNSUPERVISED, Job, folder_of
 from ...record.journal import now
-from .. import proctree
+from .. import handover, proctree
 from ..ended import UNKNOWN_END, exit_words
-from ..process import JOB, MARKERS, SUPERVISOR, start_detached
+from ..process import JOB, MARKERS, SUPERVISOR, Processes, start_detached
+from ..redaction import Redactor, secret_values
 from . import job_lock
+from .job_handover import end_elsewhere
 from .job_process import STOP_SIGNALS, JobProcess, read_exit, written_end
-from .job_spec import ERRORS, STOP, JobSpec, write_spec
+from .job_spec import ERRORS, STOP, JobSpec, read_spec, write_spec
 
 PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]); from pathlib import Path; "
@@ -34,8 +36,8 @@ INTERRUPTED = "an interrupted session"
 """Who stops a job that has not become ready when its session is interrupted."""
 
 _TAKES_OVER_WITHIN = 30.0
-_STOPS_WITHIN = sum(seconds for _, seconds in STOP_SIGNALS) + 18.0
-"""Seconds: the signals, monitors that do not end, and a slow disk."""
+_STOPS_WITHIN = sum(seconds for _, seconds in STOP_SIGNALS) + handover.STOP_WITHIN + 18.0
+"""Seconds: the signals, the stop of a runner, monitors that do not end, and a slow disk."""
 _LOOKED_EVERY = 1.0
 _ADOPTED_EVERY = 5.0
 _READY_PAUSE = 0.02
@@ -329,6 +331,7 @@ def _end_alone(folder: Path, job: Job) -> Job:
         proctree.send((job.supervisor, job.supervisor_start), signal.SIGKILL)
     process = JobProcess.adopted(folder, job)
     process.end(_nothing)
+    _end_elsewhere(folder)
     process.sweep(_nothing)
     ended = _without_supervisor(folder, job)
     if ended.live:
@@ -340,6 +343,18 @@ def _end_alone(folder: Path, job: Job) -> Job:
             jobs.write(folder, ended, sync=True)
         os.close(lock)
     return ended
+
+
+def _end_elsewhere(folder: Path) -> None:
+    with (
+        contextlib.suppress(OSError, ValueError),
+        Processes(redactor=Redactor(secret_values(os.environ)[0])) as processes,
+    ):
+        end_elsewhere(read_spec(folder), processes, os.environ, _ignored, "ended alone", None)
+
+
+def _ignored(_: str) -> None:
+    """What has become of a stop is in its log; there is no supervisor that could tell."""
 
 
 def _nothing() -> None:

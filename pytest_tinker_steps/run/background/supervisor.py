@@ -27,6 +27,7 @@ from ..process import EVENTS, SUPERVISOR, Processes
 from ..redaction import Redactor, secret_values
 from ..telling import Telling
 from . import job_lock
+from .job_handover import end_elsewhere
 from .job_output import JobOutput
 from .job_process import JobProcess, start_job, written_end
 from .job_record import JobRecord
@@ -137,9 +138,7 @@ class Supervisor:
         try:
             since_ns = stamp(self._folder / CLOCK)
             self._open_output()
-            self._process = start_job(
-                spec.command, folder=self._folder, task_id=spec.task_id, cwd=Path(spec.cwd), env=self._env
-            )
+            self._process = start_job(spec, self._folder, self._env)
         except (OSError, ValueError) as error:
             return f"not started: {self._redactor.text(why_not_started(error))}"
         process = self._process
@@ -319,6 +318,7 @@ class Supervisor:
     def _clear_up(self, why: str) -> tuple[str, int | None]:
         """Ends what the job has left; why it failed, if it did, and its exit code."""
         self._readiness.stop()
+        end_elsewhere(self._spec, self._processes, self._env, self._note, why, self._process.exit())
         self._last_output()
         left = self._process.sweep(self._output.pump)
         self._output.close()
@@ -364,6 +364,9 @@ class Supervisor:
         self._monitors.output(text)
         if not self._record.job.ready:
             self._readiness.output(text)
+
+    def _note(self, text: str) -> None:
+        self._record.told("note", text=text)
 
     def _cost(self, usd: float) -> None:
         from ..budget import Budget

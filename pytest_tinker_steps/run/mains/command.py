@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...plan.model import Command, Main
+from ...plan.model import Command, Main, Runner
 
 if TYPE_CHECKING:
     import threading
@@ -31,11 +31,16 @@ def command_of(main: Main, interpreter: str, args: tuple[str, ...] | None = None
     return (*main.command, *args)
 
 
-def shown(command: Command) -> str:
-    """A command as people would type it, on one line."""
+def shown(command: Command, runner: Runner | None = None) -> str:
+    """A command as people would type it, on one line.
+
+    Args:
+        runner: that it is handed to; its placeholders stay as they are.
+    """
     text = command if isinstance(command, str) else " ".join(command)
     first, _, rest = text.strip().partition("\n")
-    return f"{first} ..." if rest else first
+    prefix = "" if runner is None else " ".join((*runner.command, ""))
+    return f"{prefix}{first} ..." if rest else f"{prefix}{first}"
 
 
 @dataclass

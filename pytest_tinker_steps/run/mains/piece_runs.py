@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ...plan.model import Check, Command, Main
+from ...plan.model import Check, Command, Main, Runner
 from ..failure import PhaseFailed, process_failed
 from .command import command_of, shown
 from .pieces import Found, GoodPiece, Piece, Store, is_file
@@ -29,11 +29,14 @@ _FAILURES_KEPT = 16_384
 class PieceRuns(Protocol):
     """What pieces are run with."""
 
-    def process(self, command: Command, env: Mapping[str, str], log: str) -> Ended:
+    def process(
+        self, command: Command, env: Mapping[str, str], log: str, runner: Runner | None = None
+    ) -> Ended:
         """Run a process to its end, in the folder and with the deadline of the main.
 
         Args:
             log: name of the file, among the logs of the attempt, to which its output goes.
+            runner: that it is handed to.
         """
 
     def check(self, phase: str, checks: Sequence[Check], env: Mapping[str, str]) -> list[str]:
@@ -232,9 +235,12 @@ class Piecework:
         main = filled(self._main, self._placeholders(piece, number, path))
         command = command_of(main, self._interpreter)
         log = f"{self._kind}-{piece.index}-{number}.log"
-        ended = self._runs.process(command, env, log)
+        runner = main.runner
+        ended = self._runs.process(command, env, log, runner)
         if ended.reason != "exit" or ended.exit != 0:
-            detail = process_failed("main", "exit", shown(command), ended, log).message.partition("\n")[2]
+            detail = process_failed("main", "exit", shown(command, runner), ended, log).message.partition(
+                "\n"
+            )[2]
             if ended.reason == "cancelled":
                 self._runs.may_begin(self.name(piece.index))  # who cancelled it says why
                 return _Failed(None, ended.error, detail)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...plan.model import Check, Command, Definition
+from ...plan.model import Check, Command, Definition, Runner
 from ..listening import Listener
 from ..phases import Setting, failures, listen, run_checks
 from . import pieces
@@ -29,11 +29,21 @@ class StepPieces:
         self._listener = listener
         self._may_begin = may_begin
 
-    def process(self, command: Command, env: Mapping[str, str], log: str) -> Ended:
+    def process(
+        self, command: Command, env: Mapping[str, str], log: str, runner: Runner | None = None
+    ) -> Ended:
         at = self._at
         at.telling.part = whole_of(env)
-        timeout = at.definition.main.timeout
-        return listen(at, "main", command, env=env, timeout=timeout, log=log, listener=self._listener)
+        return listen(
+            at,
+            "main",
+            command,
+            env=env,
+            timeout=at.definition.main.timeout,
+            log=log,
+            listener=self._listener,
+            runner=runner,
+        )
 
     def check(self, phase: str, checks: Sequence[Check], env: Mapping[str, str]) -> list[str]:
         return failures(run_checks(self._at, phase, checks, env=env, fail_fast=False))

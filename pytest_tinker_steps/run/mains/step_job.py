@@ -10,7 +10,7 @@ from ...record.jobs import PASSED, Job
 from ..background import jobs
 from ..background.job_spec import JobSpec
 from ..failure import PhaseFailed
-from ..phases import Emit, Setting
+from ..phases import Emit, Setting, handover_of
 from ..process import EVENTS
 from .background import failure_of, start_and_wait_ready
 from .command import shown
@@ -25,7 +25,7 @@ def start(at: Setting, what: Command) -> Job:
     Raises:
         PhaseFailed: neither.
     """
-    at.emit("phase_started", phase="main", what=shown(what))
+    at.emit("phase_started", phase="main", what=shown(what, at.definition.main.runner))
     began = time.monotonic()
     try:
         job = start_and_wait_ready(spec_of(at, what), at.env, on_poll=Waiting(at.emit))
@@ -79,7 +79,7 @@ def spec_of(at: Setting, what: Command) -> JobSpec:
         run_id=around.run_id,
         attempt=int(at.env["ATTEMPT"]),
         command=what,
-        shown=around.redactor.text(shown(what)),
+        shown=around.redactor.text(shown(what, main.runner)),
         folder=around.folder,
         state=around.state,
         cwd=at.cwd,
@@ -95,6 +95,7 @@ def spec_of(at: Setting, what: Command) -> JobSpec:
         criteria=tuple(item.text for item in main.criteria if item.check is None),
         secrets=around.secrets,
         interpreter=around.interpreter,
+        handover=None if main.runner is None else handover_of(at, main.runner),
     )
 
 

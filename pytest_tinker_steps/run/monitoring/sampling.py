@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...plan.alert_words import pattern
 from ...plan.model import Metric, Monitor, Threshold
+from ...plan.shapes.alert_words import pattern
 from ..expectations import one_line, unwanted_end
 from .alerts import matching_line, uncoloured
 from .series import as_json

@@ -56,6 +56,15 @@ def test_a_failed_write_leaves_nothing(store: Store) -> None:
     assert [path for path in store.root.rglob("*") if path.is_file()] == []
 
 
+def test_a_run_that_cannot_be_noted_fails_and_leaves_no_draft(store: Store) -> None:
+    store.save_run("s:train:0", {})
+    (store.root / "s_train_0" / "run.json").unlink()
+    (store.root / "s_train_0" / "run.json").mkdir()
+    with pytest.raises(Failed, match=r"run\.json: Is a directory; make room or mend it"):
+        store.save_run("s:train:0", {})
+    assert [path for path in store.root.rglob("*") if path.is_file()] == []
+
+
 def test_a_name_is_taken_once_unless_it_may_be_replaced(store: Store) -> None:
     store.save(MINE, write, lora={"rank": 1})
     with pytest.raises(Failed, match="exists already"):

@@ -131,7 +131,8 @@ def test_a_service_that_cannot_be_reached_is_one_line_without_the_key(
     monkeypatch.setenv("TINKER_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(DistillationError) as failure, client.connected(patience=2):
         pass
-    assert "check the network" in str(failure.value)
+    assert "127.0.0.1 did not answer within 2 s; check the network" in str(failure.value)
+    assert "\n" not in str(failure.value)
     assert "0123456789abcdef" not in str(failure.value)
 
 
@@ -139,7 +140,10 @@ def test_an_unknown_base_model_is_named(service: Any, model: str, monkeypatch: p
     monkeypatch.setenv("TINKER_API_KEY", "tml-0123456789abcdef")
     monkeypatch.setenv("TINKER_BASE_URL", str(service._base_url))
     with (
-        pytest.raises(DistillationError, match="'no/such' is unknown to the service; it has"),
+        pytest.raises(
+            DistillationError,
+            match=r"'no/such' is unknown to 127\.0\.0\.1, which has .*; correct base_model in",
+        ),
         client.connected("no/such"),
     ):
         pass

@@ -145,6 +145,7 @@ def test_unknown_things_are_named(call: Caller, run: str) -> None:
     assert call("optim_step", b"{")[0] == 400
     assert call("forward_backward", b"\xff\xff", PROTOBUF)[0] == 400
     assert call("asample", {"sampling_session_id": "never"})[0] == 404
+    assert call("retrieve_futures", {"target": {"sampling_session_id": "never"}})[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -174,8 +175,11 @@ def test_a_wrong_sampling_request_is_refused_in_one_line(
 
 
 def test_a_finished_session_frees_what_it_had(call: Caller, run: str) -> None:
+    request = call("forward_backward", batch(run, 1, [5, 6]), PROTOBUF)[1]["request_id"]
+    assert call.result(request)[0] == 200
     call(f"sessions/{run.split(':')[0]}/finish", {})
-    assert call("forward_backward", batch(run, 1, [5, 6]), PROTOBUF)[0] == 404
+    assert call("forward_backward", batch(run, 2, [5, 6]), PROTOBUF)[0] == 404
+    assert call.result(request)[0] == 410
 
 
 def test_another_host_name_is_refused(call: Caller) -> None:

@@ -72,7 +72,9 @@ def test_a_silent_client_is_taken_for_dead() -> None:
     now = [0.0]
     sessions = Sessions(lambda: now[0])
     quiet, lively = sessions.open(), sessions.open()
-    now[0] = SILENCE - 1
+    for seconds in range(0, int(SILENCE), 5):
+        now[0] = seconds
+        assert sessions.silent() == []
     sessions.heard(lively.id)
     now[0] = SILENCE + 1
     assert sessions.silent() == [quiet.id]
@@ -81,3 +83,15 @@ def test_a_silent_client_is_taken_for_dead() -> None:
     assert sessions.close(quiet.id) is None
     with pytest.raises(Refused, match="connect again"):
         sessions.heard(quiet.id)
+
+
+def test_clients_are_not_taken_for_dead_when_the_engine_itself_was_halted() -> None:
+    now = [0.0]
+    sessions = Sessions(lambda: now[0])
+    halted = sessions.open()
+    now[0] = 10 * SILENCE
+    assert sessions.silent() == []
+    while not (silent := sessions.silent()):
+        now[0] += 5
+    assert silent == [halted.id]
+    assert now[0] == 11 * SILENCE + 5

@@ -61,6 +61,22 @@ ARTEFACTS = (
 )
 """What every run leaves in its run folder."""
 
+ASKED = "asked.txt"
+
+NOTE_WHAT_IS_ASKED = f"""
+
+def _noted(self: Sampler, prompt: Sequence[int], seed: int) -> Future[Any]:
+    with open("{ASKED}", "a", encoding="utf-8") as asked:
+        asked.write(f"{{seed}}\\n")
+    return _submit(self, prompt, seed)
+
+
+_submit = Sampler.submit
+Sampler.submit = _noted
+"""
+"""Put behind ``distillation/sampling.py`` of a copy: what was asked is in no file of the plan, only what was
+answered."""
+
 
 def demand_packages() -> None:
     """Skip the test where the plan's packages are not installed: it must not install anything."""
@@ -80,10 +96,16 @@ class Copy:
 
     @classmethod
     def make(cls, folder: Path, *, scaled: bool) -> Copy:
-        """Copy the plan to ``folder``: with the small numbers of the tests, or as it ships."""
+        """Copy the plan to ``folder``: with the small numbers of the tests, or as it ships.
+
+        A scaled one notes every question that is put to a model, see ``unanswered``.
+        """
         source = SCALED if scaled else ROOT
         definitions = SCALED / DEFINITIONS.name if scaled else ROOT / DEFINITIONS
         shutil.copytree(ROOT / "distillation", folder / "distillation")
+        if scaled:
+            with (folder / "distillation" / "sampling.py").open("a", encoding="utf-8") as module:
+                module.write(NOTE_WHAT_IS_ASKED)
         (folder / DEFINITIONS).parent.mkdir(parents=True)
         shutil.copy2(definitions, folder / DEFINITIONS)
         ours = [source / name for name in OURS]
@@ -159,15 +181,30 @@ class Copy:
             psutil.wait_procs(found, timeout=10)
 
     def kill_when(
-        self, session: subprocess.Popen[bytes], reached: Callable[[], bool], seconds: float = 400
+        self,
+        session: subprocess.Popen[bytes],
+        reached: Callable[[], bool],
+        *,
+        only_pytest: bool = False,
+        seconds: float = 600,
     ) -> None:
-        """Kill all that runs for this copy as soon as ``reached``, which must be before the session ends."""
+        """Kill what runs for this copy as soon as ``reached``, which must be before the session ends.
+
+        Args:
+            session: that of pytest.
+            reached: looked at fifty times a second.
+            only_pytest: and not what it has started, as somebody does who kills a process.
+            seconds: in which it must be reached.
+        """
         deadline = time.monotonic() + seconds
         while not reached():
             assert session.poll() is None, f"the session ended before\n{self.tail()}"
             assert time.monotonic() < deadline, f"not reached in {seconds:g} s\n{self.tail()}"
             time.sleep(0.02)
-        self.kill()
+        if only_pytest:
+            session.kill()
+        else:
+            self.kill()
         session.wait(timeout=10)
 
     def lines(self, name: str) -> list[str]:
@@ -180,6 +217,13 @@ class Copy:
     def read(self, name: str) -> str:
         """The text of a file of the run folder."""
         return (self.run_folder / name).read_text(encoding="utf-8")
+
+    @property
+    def unanswered(self) -> int:
+        """Questions that were put to a model and whose answer is in neither memory, in a scaled copy."""
+        asked = self.folder / ASKED
+        remembered = [*self.lines("teacher_memory.jsonl"), *self.lines("evaluation_memory.jsonl")]
+        return (asked.read_bytes().count(b"\n") if asked.exists() else 0) - len(remembered)
 
     @property
     def ticked(self) -> list[int]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from typing import TYPE_CHECKING
 
 from .tickline import BOM, BOX_LINE, LINE, readable
 
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
 _NESTING = 100  # levels of blocks; a list takes two. Enough for people, too few for a recursion error
 _FRONT_MATTER = {"---": ("---", "..."), "+++": ("+++",)}
+_HIDING = {"fence", "code_block", "html_block", "blockquote_open"}
 _FIELD = re.compile(r"[\w\"'][^:=]*[:=](?:\s|$)")
 _LOOKALIKE = re.compile(
     r"\ufeff?[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)+(?P<box>\[(?:\s*[xX]?\s*|[^\w\s\[\]]{1,2})\])(?!\()"
@@ -58,6 +60,7 @@ class Blocks:
         lines: without line endings and BOM.
         offsets: of their first bytes.
         announced: by number of the list, the last line of the paragraph right above it.
+        hidden: lines of code, HTML, quotes and front matter, as first and behind the last, from 0.
         warnings: ``path:line: ...`` lines.
     """
 
@@ -67,6 +70,7 @@ class Blocks:
     items: list[Item] = field(default_factory=list)
     headings: list[Heading] = field(default_factory=list)
     announced: dict[int, str] = field(default_factory=dict)
+    hidden: list[tuple[int, int]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -88,11 +92,14 @@ def scan(data: bytes, path: str) -> Blocks:
     shown = blocks.lines.copy()
     matter = _front_matter(shown)
     shown[:matter] = [""] * matter
+    blocks.hidden.append((0, matter))
     _walk(_tokens("\n".join(shown) + "\n"), blocks)
     return blocks
 
 
 def _tokens(text: str) -> list[Token]:
+    from markdown_it import MarkdownIt  # workers read no list
+
     markdown = MarkdownIt("commonmark", {"maxNesting": _NESTING})
     markdown.core.ruler.enableOnly(["normalize", "block"])
     markdown.block.ruler.disable(["reference"])
@@ -115,6 +122,8 @@ def _walk(tokens: list[Token], blocks: Blocks) -> None:
     lists: list[int] = []
     count = quotes = 0
     for index, token in enumerate(tokens):
+        if token.type in _HIDING:
+            blocks.hidden.append(_span(token))
         match token.type:
             case "bullet_list_open" | "ordered_list_open":
                 lists.append(count)

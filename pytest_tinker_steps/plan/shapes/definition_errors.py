@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pytest_tinker_steps.plan.check_shapes import shape_keys
-from pytest_tinker_steps.plan.rules import STEP_KEY, did_you_mean
-from pytest_tinker_steps.plan.scalars import PATTERN_WORDS, describe
 from pytest_tinker_steps.plan.schema import File, StepShape
-from pytest_tinker_steps.plan.yaml_source import Map, Problem, Seq
+from pytest_tinker_steps.plan.shapes.check_shapes import shape_keys
+from pytest_tinker_steps.plan.shapes.rules import STEP_KEY, did_you_mean
+from pytest_tinker_steps.plan.shapes.scalars import PATTERN_WORDS, describe
+from pytest_tinker_steps.plan.shapes.yaml_source import Map, Problem, Seq
 
 _EXPECTED = {
     "string_type": ("text", "put quotes around it"),

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_tinker_steps.plan import rules
-from pytest_tinker_steps.plan.check_shapes import CheckShape, ExpectShape, MetricShape, RetryShape
-from pytest_tinker_steps.plan.main_shapes import MainShape, TestFirstShape
 from pytest_tinker_steps.plan.model import (
     DEFAULT_MAIN_TIMEOUT,
     Command,
+    Cost,
     Expect,
     IdentityPart,
     Metric,
@@ -18,11 +16,15 @@ from pytest_tinker_steps.plan.model import (
     NeedState,
     Pairs,
     Retry,
+    Runner,
     TestFirst,
 )
-from pytest_tinker_steps.plan.monitor_shapes import MonitorShape
-from pytest_tinker_steps.plan.scalars import is_one_file
-from pytest_tinker_steps.plan.schema import IdentityShape
+from pytest_tinker_steps.plan.schema import CostShape, IdentityShape
+from pytest_tinker_steps.plan.shapes import rules
+from pytest_tinker_steps.plan.shapes.check_shapes import CheckShape, ExpectShape, MetricShape, RetryShape
+from pytest_tinker_steps.plan.shapes.main_shapes import MainShape, RunnerShape, TestFirstShape
+from pytest_tinker_steps.plan.shapes.monitor_shapes import MonitorShape
+from pytest_tinker_steps.plan.shapes.scalars import is_one_file
 
 _NO_RETRY = Retry()
 _ALL_CAUSES = _NO_RETRY.when
@@ -122,6 +124,17 @@ def identity(shape: IdentityShape) -> IdentityPart:
         when_set=shape.set,
         when_unset=shape.unset,
     )
+
+
+def cost(shape: CostShape | None) -> Cost | None:
+    return Cost(shape.usd, shape.assuming or "", shape.when) if shape else None
+
+
+def runner(name: str | None, shapes: Mapping[str, RunnerShape] | None) -> Runner | None:
+    if name is None or not shapes:
+        return None
+    shape = shapes[name]
+    return Runner(name, tuple(shape.command), None if shape.stop is None else tuple(shape.stop))
 
 
 def pairs(values: Mapping[str, str] | None) -> Pairs:

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 
-from pytest_tinker_steps.plan import main_rules, rules, scalars
-from pytest_tinker_steps.plan.check_shapes import CheckShape, Count, RetrySpec, Shape, shape_keys
-from pytest_tinker_steps.plan.scalars import (
+from pytest_tinker_steps.plan.shapes import main_rules, rules, scalars
+from pytest_tinker_steps.plan.shapes.check_shapes import CheckShape, Count, RetrySpec, Shape, shape_keys
+from pytest_tinker_steps.plan.shapes.scalars import (
     CommandLine,
     Environment,
     FileName,
@@ -104,9 +104,31 @@ ChunkSpec = Annotated[
     ChunkShape, BeforeValidator(shorthand("size", int, "a size"), json_schema_input_type=int | ChunkShape)
 ]
 
+Arguments = Annotated[list[scalars.Argument], Field(min_length=1)]
+
 StopWhen = Annotated[
     Annotated[CheckShape, Tag("check")] | Annotated[list[CheckShape], Tag("checks")],
     Discriminator(lambda value: "checks" if isinstance(value, list) else "check"),
+]
+
+
+class RunnerShape(Shape):
+    """A command prefix that hands a main to something else, for example a cluster engine."""
+
+    command: Arguments = Field(description="The prefix; what the main would start stands behind it.")
+    stop: Arguments | None = Field(
+        None, description="Command that ends what the prefix has started and left elsewhere."
+    )
+
+
+def _runner(value: object, info: ValidationInfo) -> object:
+    if isinstance(info.context, rules.Rules):
+        main_rules.runner(value, info.context)
+    return shorthand("command", list, "a list")(value)
+
+
+RunnerSpec = Annotated[
+    RunnerShape, BeforeValidator(_runner, json_schema_input_type=list[scalars.Argument] | RunnerShape)
 ]
 
 
@@ -177,6 +199,7 @@ class MainShape(Shape):
     )
     batch_size: Count | None = Field(None, description="Examples in one batch of a stream; 100 if absent.")
     stop_when: StopWhen | None = Field(None, description="Checks that end a stream when all of them pass.")
+    runner: Text | None = Field(None, description="Name of the runner that its processes are handed to.")
     output: FileName | None = Field(
         None,
         description="File in which the good pieces or batches are joined; the one output of the step if "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from .model import Box, PlanError
+from ..model import Box, PlanError
 
 NOTE_LENGTH = 200
 """Characters of a note that are written into the list."""

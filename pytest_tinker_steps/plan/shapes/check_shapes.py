@@ -29,8 +29,8 @@ from pydantic import (
     model_validator,
 )
 
-from pytest_tinker_steps.plan import rules, scalars
-from pytest_tinker_steps.plan.scalars import (
+from pytest_tinker_steps.plan.shapes import rules, scalars
+from pytest_tinker_steps.plan.shapes.scalars import (
     CommandLine,
     Delay,
     Environment,

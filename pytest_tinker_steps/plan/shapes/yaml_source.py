@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from pytest_tinker_steps.plan.core_schema import Mode, plain_scalar
 from pytest_tinker_steps.plan.model import PlanError
+from pytest_tinker_steps.plan.shapes.core_schema import Mode, plain_scalar
 
 MAX_DEPTH = 100
 """Levels of nesting; no definition needs more than a dozen."""

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, model_validator
 
-from pytest_tinker_steps.plan import alert_words, rules, thresholds
-from pytest_tinker_steps.plan.check_shapes import MetricShape, Shape, shape_keys
 from pytest_tinker_steps.plan.model import Threshold
-from pytest_tinker_steps.plan.scalars import CommandLine, Text, Timeout, describe, shorthand, wrong
+from pytest_tinker_steps.plan.shapes import alert_words, rules, thresholds
+from pytest_tinker_steps.plan.shapes.check_shapes import MetricShape, Shape, shape_keys
+from pytest_tinker_steps.plan.shapes.scalars import CommandLine, Text, Timeout, describe, shorthand, wrong
 
 
 def _threshold(value: object) -> Threshold:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_tinker_steps.plan import thresholds
 from pytest_tinker_steps.plan.model import PROBES
-from pytest_tinker_steps.plan.yaml_source import Map, Problem, Seq
+from pytest_tinker_steps.plan.shapes import thresholds
+from pytest_tinker_steps.plan.shapes.yaml_source import Map, Problem, Seq
 
 STEP_KEY = re.compile(r"^step_([^_\s]+)(?:_.*)?$")
 """A key that defines a step: its id is what follows ``step_``, up to the next ``_``."""
@@ -26,7 +26,7 @@ MAIN_KINDS = ("command", "script", "python")
 WATCHES = ("stall", "threshold", "metric")
 """What a monitor without a command looks at."""
 
-_FILE_KEYS = ("steps", "defaults", "secrets")
+_FILE_KEYS = ("steps", "defaults", "secrets", "pools", "runners")
 _SECRET_NAME = re.compile(r".*(?:_KEY|_TOKEN|_SECRET)|.*PASSWORD.*", re.IGNORECASE)
 
 
@@ -36,10 +36,14 @@ class Rules:
 
     Attributes:
         secrets: names of variables that the file calls secret.
+        pools: what there is only so much of, as far as the file says it well.
+        runners: names of the runners.
         problems: what was found so far.
     """
 
     secrets: frozenset[str] = frozenset()
+    pools: Mapping[str, int] = field(default_factory=dict)
+    runners: Collection[str] = ()
     problems: list[Problem] = field(default_factory=list)
 
     def report(self, line: int, text: str) -> None:
@@ -123,6 +127,30 @@ def metric(value: Map, context: Rules) -> None:
         context.report(
             value.lines["min"], f"'min' is {low} and 'max' is {high}; nothing can pass, swap the two"
         )
+
+
+def step(value: Map, context: Rules) -> None:
+    """Hold what a step takes and is handed to against what the file has of it."""
+    taken = value.get("resources")
+    if not isinstance(taken, Map):
+        taken = Map(value.line)
+    for name, amount in taken.items():
+        line = taken.lines[name]
+        if name not in context.pools:
+            context.report(line, f"there is no pool '{name}'; {_or_add(name, context.pools, 'pools')}")
+        elif isinstance(amount, int) and amount > context.pools[name]:
+            text = f"the step takes {amount} of '{name}', and the pool has {context.pools[name]}"
+            context.report(line, f"{text}; it would wait for ever, so take less or enlarge the pool")
+    below = value.get("main")
+    runner = below.get("runner") if isinstance(below, Map) else None
+    if isinstance(below, Map) and isinstance(runner, str) and runner not in context.runners:
+        text = f"there is no runner '{runner}'; {_or_add(runner, context.runners, 'runners')}"
+        context.report(below.lines["runner"], text)
+
+
+def _or_add(name: str, known: Collection[str], key: str) -> str:
+    near = difflib.get_close_matches(name, known, 1, 0.7)
+    return f"did you mean '{near[0]}'?" if near else f"add it to '{key}' at the top of the file"
 
 
 def identity(value: Map, context: Rules) -> None:

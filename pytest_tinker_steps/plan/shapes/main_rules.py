@@ -6,8 +6,9 @@ import difflib
 import re
 from collections.abc import Collection, Iterator
 
-from pytest_tinker_steps.plan.rules import MAIN_KINDS, PROSE, Rules, not_two
-from pytest_tinker_steps.plan.yaml_source import Map, Seq
+from pytest_tinker_steps.plan.shapes import runners
+from pytest_tinker_steps.plan.shapes.rules import MAIN_KINDS, PROSE, Rules, not_two
+from pytest_tinker_steps.plan.shapes.yaml_source import Map, Seq
 
 MODES_OF = {
     "max_runtime": ("background", "chunked", "stream"),
@@ -43,6 +44,9 @@ def main(value: Map, context: Rules) -> None:
     not_two(value, kinds, context, "stand in one main; keep one, or make two steps of it")
     if value.get("args") is not None and value.get("script") is None:
         context.report(value.lines["args"], "'args' are for a 'script'; add one, or write a 'command'")
+    if value.get("runner") is not None and value.get("python") is not None:
+        text = "a function runs in the session, and cannot be handed to a runner; write a 'script'"
+        context.report(value.lines["runner"], text)
     first = value.get("test_first")
     takes_args = isinstance(first, Seq) or (isinstance(first, Map) and first.get("args") is not None)
     if takes_args and value.get("script") is None:
@@ -62,6 +66,29 @@ def main(value: Map, context: Rules) -> None:
         stop = value["stop_when"]
         for check in stop if isinstance(stop, Seq) else [stop]:
             _deciding(check, "when the stream ends", context)
+
+
+def runner(value: object, context: Rules) -> None:
+    """Report placeholders of a runner that nobody fills in.
+
+    Args:
+        value: its command, or a mapping.
+    """
+    words = {"command": value} if isinstance(value, Seq) else value if isinstance(value, Map) else {}
+    for key in ("command", "stop"):
+        line = value.lines[key] if isinstance(value, Map) and key in value else 0
+        for at, word in _texts(words.get(key), line):
+            for name in runners.named(word):
+                if name not in runners.NAMES:
+                    context.report(at, _not_of_runners(name))
+
+
+def _not_of_runners(name: str) -> str:
+    near = difflib.get_close_matches(name.lower(), runners.NAMES, 1, 0.6)
+    hint = "a runner has " + ", ".join(f"{{{one}}}" for one in runners.NAMES)
+    if near:
+        hint = f"did you mean '{{{near[0]}}}'?"
+    return f"there is no placeholder '{{{name}}}' for a runner; {hint}"
 
 
 def test_first(value: Map, context: Rules) -> None:
@@ -176,12 +203,18 @@ def _unknown(name: str, mode: str, known: tuple[str, ...]) -> str:
 
 def _named(value: object, line: int) -> Iterator[tuple[int, str]]:
     """The placeholders in all texts of a value, each with its line."""
+    for at, text in _texts(value, line):
+        for found in _PLACEHOLDER.finditer(text):
+            yield at, found[1]
+
+
+def _texts(value: object, line: int) -> Iterator[tuple[int, str]]:
+    """All texts of a value, each with its line."""
     if isinstance(value, str):
-        for found in _PLACEHOLDER.finditer(value):
-            yield line, found[1]
+        yield line, value
     elif isinstance(value, Map):
         for key, below in value.items():
-            yield from _named(below, value.lines[key])
+            yield from _texts(below, value.lines[key])
     elif isinstance(value, Seq):
         for below, at in zip(value, value.lines, strict=True):
-            yield from _named(below, at)
+            yield from _texts(below, at)

@@ -1,0 +1,234 @@
+"""pytest's hooks of a session whose items run in workers of xdist."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from _pytest.junitxml import xml_key
+
+from . import remote, scheduling
+from .active import Active
+from .console import Console
+from .plan.model import Step
+from .record import deaths
+from .record.journal import JournalError
+from .report import side_by_side
+from .run.attempt import new_task_id
+from .scheduling import IdleItem, StepScheduling
+
+
+class WorkerHooks:
+    """What a worker needs besides."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        # After xdist has told the controller the ids: the idle item is nobody's business.
+        session.items.append(IdleItem.from_parent(session, name="idle"))
+
+
+class DistributionHooks:
+    """What the controller needs besides; it is what the scheduler asks.
+
+    Args:
+        forget: drops what was reported of a step so far.
+    """
+
+    def __init__(self, active: Active, forget: Callable[[Step], None]) -> None:
+        self.active = active
+        self._forget = forget
+        self._frozen = active.frozen  # as a worker gets it that starts now
+        self._dumped = ""
+        self._deaths = 0  # after which steps were tried again
+        self._told: dict[str, int] = {}  # by worker, of how many of them
+        self._since: dict[str, int] = {}  # by step, the last of them that was in it
+        self._died: dict[str, str] = {}  # by step, the worker that died last in it
+        self._scheduling: StepScheduling | None = None
+        self._progress: Progress | None = None
+        self._tally = side_by_side.Tally(active.frozen)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self, config: pytest.Config, specs: Sequence[Any]) -> None:
+        if remote.any_of(specs):
+            collected = remote.absolute(config.args, config.invocation_params.dir)
+            self._frozen = replace(self._frozen, args=collected)
+            remote.prepare(config)
+            remote.outlive_hosts(config, self._lost)
+
+    def _lost(self, worker: str, why: str, others: bool) -> None:
+        """A worker has died and cannot be replaced."""
+        self.active.console.lines([f"! worker {worker} cannot be replaced: {why}"])
+        if self._scheduling is not None:
+            died = [step for step, place in self._died.items() if place == worker]
+            self._scheduling.not_replaced(died, others=others)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        self._dumped = self._dumped or self._frozen.dump()
+        self._told[node.gateway.id] = self._deaths
+        node.workerinput["tinker_steps"] = self._dumped
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config) -> StepScheduling:
+        from xdist.workermanage import parse_tx_spec_config
+
+        self._scheduling = StepScheduling(
+            self.active.frozen, len(parse_tx_spec_config(config)), self, self._seconds
+        )
+        return self._scheduling
+
+    def _seconds(self, step: Step) -> float:
+        controller = self.active.controller
+        return 0.0 if controller is None or step.ends else controller.records.of(step.id).seconds
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        frozen, controller = self.active.frozen, self.active.controller
+        step = frozen.step_of(crashitem)
+        if step is None or controller is None:
+            return
+        report.when = "call"
+        report.location = (frozen.nodeid, step.box.line - 1, f"{step.node_name} {step.title}")
+        controller.crashed(step, self._why(step), self._frozen.task_ids.get(step.id, ""))
+        self._tally.note(step.id, "failed")
+
+    def _why(self, step: Step) -> str:
+        return f"worker {self._died[step.id]} died"
+
+    # -- what the scheduler asks and tells
+
+    def verdicts(self) -> dict[str, str]:
+        """Of the steps that are settled."""
+        controller = self.active.controller
+        return controller.verdicts if controller else {}
+
+    def stopped(self) -> str:
+        """Why nothing more may be started, or an empty string."""
+        controller = self.active.controller
+        return controller.broken if controller else ""
+
+    def concluded(self, step: Step) -> bool:
+        """Whether nothing has to be run for the end of a job, which has a verdict then."""
+        return self.active.concluded(step)
+
+    def report(self, nodeid: str, step: Step, reason: str) -> None:
+        """Tell pytest that a step is skipped, and why."""
+        hook = self.active.config.hook
+        location = (self.active.frozen.nodeid, step.box.line - 1, f"{step.node_name} {step.title}")
+        hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
+        for report in scheduling.skip_reports(nodeid, step, self.active.frozen.nodeid, reason):
+            hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
+
+    def crashed(self, step: Step, worker: str) -> bool:
+        """A worker died in the middle of a step; whether the step is tried again."""
+        self._died[step.id] = worker
+        controller, definition = self.active.controller, step.definition
+        if controller is None or definition is None or step.ends or self.active.frozen.mode != "run":
+            return False
+        retry = definition.main.retry
+        used = deaths.begun(controller, step, self._frozen.tries.get(step.id, 0))
+        if "exit" not in retry.when or used >= retry.attempts:
+            return False
+        following, ids = new_task_id(step.id), self._frozen.task_ids
+        try:
+            deaths.record(
+                controller,
+                step,
+                self._why(step),
+                task_id=ids.get(step.id, ""),
+                following=following,
+                attempt=used + 1,
+            )
+        except JournalError:
+            return False  # the scheduler is told that nothing more may be started
+        self._forget(step)
+        self._forget_in_junit(f"{self.active.frozen.nodeid}::{step.node_name}")
+        # Only a worker that starts now learns of it; xdist starts one in place of the dead one.
+        self._frozen = replace(
+            self._frozen,
+            task_ids={**ids, step.id: following},
+            tries={**self._frozen.tries, step.id: used},
+        )
+        self._dumped = ""
+        self._deaths += 1
+        self._since[step.id] = self._deaths
+        return True
+
+    def _forget_in_junit(self, nodeid: str) -> None:
+        """Drop the case that was begun with the worker that died: the other attempt has one of its own."""
+        junit = self.active.config.stash.get(xml_key, None)
+        if junit is None:
+            return
+        for key in [key for key in junit.node_reporters if str(key[0]) == nodeid]:
+            junit.node_reporters_ordered.remove(junit.node_reporters.pop(key))
+
+    def knows(self, worker: str, step: Step) -> bool:
+        """Whether a worker was told of all attempts at a step."""
+        return self._told.get(worker, 0) >= self._since.get(step.id, 0)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        step = self.active.frozen.step_of(nodeid)
+        if step is not None:
+            name = step.ends or step.id
+            self._tally.note(name, self.verdicts().get(name, ""))
+
+    def changed(self) -> None:
+        """Show what runs now, and what is done."""
+        if self._scheduling is None:
+            return
+        if self._progress is None:
+            self._progress = Progress(self.active.console)
+        running = sorted((step for step, _ in self._scheduling.running.values()), key=lambda step: step.index)
+        self._progress.show(self._tally.line(running, self._scheduling.held()))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        self.active.left_over = self._scheduling is not None and self._scheduling.left_over
+        if self._progress is not None:
+            self._progress.close()
+
+
+class Progress:
+    """The line of the whole session, with a clock that goes on.
+
+    Args:
+        console: writes it.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began = time.monotonic()
+        self._text = ""
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        if console.paints_overall:
+            self._thread = threading.Thread(target=self._tick, name="tinker-steps-progress", daemon=True)
+            self._thread.start()
+
+    def show(self, text: str) -> None:
+        """Show a new text; the time since the session began goes behind it."""
+        if text != self._text:
+            self._text = text
+            self._write()
+
+    def _write(self) -> None:
+        passed = side_by_side.elapsed(time.monotonic() - self._began)
+        self._console.overall(f"{self._text} · {passed}")
+
+    def _tick(self) -> None:
+        while not self._closed.wait(1.0):
+            if self._text:
+                self._write()
+
+    def close(self) -> None:
+        """Take the line away; what is printed from now on stays."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._console.end_overall()

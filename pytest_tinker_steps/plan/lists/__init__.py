@@ -1,0 +1,1 @@
+"""How people write task lists: blocks, ids, order, ticks."""

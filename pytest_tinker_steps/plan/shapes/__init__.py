@@ -1,0 +1,1 @@
+"""How definitions are written: shapes, rules between keys, and their mistakes in words."""

@@ -1,0 +1,314 @@
+"""Workers that die, cannot start, or come back; the line that says how far all is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+import psutil
+import pytest
+
+from .conftest import Project
+from .test_interruptions import living, started, wait_for
+
+
+def workers_of(project: Project, words: str) -> list[psutil.Process]:
+    """The workers of xdist that run a main with these words in its command line."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if words in " ".join(process.cmdline()) and process.cwd() == str(project.path):
+                found += [p for p in process.parents() if "stdin.readline" in " ".join(p.cmdline())]
+    return found
+
+
+def kill_worker(project: Project, words: str) -> None:
+    wait_for(lambda: bool(workers_of(project, words)))
+    workers_of(project, words)[0].kill()
+
+
+DIES_ONCE = """
+step_1: {needs: [], retries: 1, main: 'echo "$TASK_ID $ATTEMPT" >>tries; test -e again || exec sh wait.sh'}
+step_2: {main: "true"}
+step_3: {needs: [], main: sleep 1}
+"""
+
+
+def test_a_step_whose_worker_was_killed_is_tried_again_and_the_rest_goes_on(project: Project) -> None:
+    project.steps("a", "b", "c").define(DIES_ONCE)
+    project.write("wait.sh", "touch again running; sleep 61\n")
+    run = started(project, "--steps", "all", "-n", "2", "--junitxml=junit.xml", "-rA")
+    kill_worker(project, "sleep 61")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    assert project.ticked == ["1", "2", "3"]
+    first, second = [line.split() for line in (project.path / "tries").read_text().splitlines()]
+    assert (first[1], second[1]) == ("1", "2"), "the second attempt knows of the first"
+    assert first[0] != second[0]
+    ended = project.events("attempt_finished", "1")
+    assert [(r["task_id"], r["status"]) for r in ended] == [(first[0], "failed"), (second[0], "passed")]
+    assert re.fullmatch(r"worker gw\d died", ended[0]["message"])
+    (retry,) = project.events("retry")
+    assert (retry["task_id"], retry["next_task_id"], retry["attempt"]) == (first[0], second[0], 2)
+    assert "3 passed" in output
+    cases = ET.parse(project.path / "junit.xml").getroot().iter("testcase")
+    assert sorted(case.get("name") or "" for case in cases) == ["step_1", "step_2", "step_3"]
+    wait_for(lambda: living(project.path) == [])
+
+
+def test_retries_are_used_up_by_deaths_as_by_failures(project: Project) -> None:
+    project.steps("a", "b").define(
+        "step_1: {retries: 1, main: 'echo $ATTEMPT >>tries; touch running; sleep 6$ATTEMPT'}\n"
+        "step_2: {main: 'true'}\n"
+    )
+    run = started(project, "--steps", "all", "-n", "1")
+    kill_worker(project, "sleep 61")
+    kill_worker(project, "sleep 62")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 1, output
+    assert (project.path / "tries").read_text() == "1\n2\n"
+    assert [r["status"] for r in project.events("attempt_finished", "1")] == ["failed", "failed"]
+    assert "blocked by step_1 (failed)" in output
+    assert project.ticked == []
+
+
+def test_an_attempt_that_failed_before_the_death_is_on_record(project: Project) -> None:
+    project.steps("a").define(
+        "step_1: {retries: 2, main: 'echo $ATTEMPT >>tries; "
+        "case $ATTEMPT in 1) exit 3;; 2) touch running; sleep 61;; esac'}\n"
+    )
+    run = started(project, "--steps", "all", "-n", "1")
+    kill_worker(project, "sleep 61")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    assert (project.path / "tries").read_text() == "1\n2\n3\n"
+    assert [r["attempt"] for r in project.events("attempt_started")] == [1, 2, 3]
+    ended = [(r["status"], r["message"]) for r in project.events("attempt_finished")]
+    assert ended[0] == ("failed", "main failed: exit 3")
+    assert ended[1][1].endswith("died")
+    assert ended[2] == ("passed", "")
+
+
+def test_a_session_without_restarts_says_what_did_not_run(project: Project) -> None:
+    project.steps("a", "b", "c").define(
+        "step_1: {needs: [], main: 'touch running; sleep 61'}\n"
+        "step_2: {needs: [], main: sleep 1}\n"
+        "step_3: {needs: [2], main: touch never}\n"
+    )
+    run = started(project, "--steps", "all", "-n", "2", "--max-worker-restart=0")
+    kill_worker(project, "sleep 61")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 1, output
+    assert not (project.path / "never").exists()
+    assert "worker restarting disabled" in output
+    assert re.search(r"step_3 .*not run", output), output
+    assert project.verdicts()["1"] == "failed"
+    assert "3" not in project.ticked
+    wait_for(lambda: living(project.path) == [])
+
+
+def test_workers_that_cannot_start_end_the_session_with_their_reason(project: Project) -> None:
+    project.steps("a").define("step_1: {main: 'true'}\n")
+    project.write("conftest.py", "import os\nif 'PYTEST_XDIST_WORKER' in os.environ:\n    os._exit(9)\n")
+    # These tests themselves may run in a worker.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    run = project.start("--steps", "all", "-n", "2", "--max-worker-restart=3", env=own)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 1, output
+    assert project.ticked == []
+    assert "maximum crashed workers reached: 3" in output
+    assert "step_1  not run" in output
+    (project.path / "conftest.py").unlink()
+    assert project.run("--steps", "all").ret == 0, "nobody holds the list"
+
+
+def test_a_list_that_is_edited_while_workers_run_keeps_both(project: Project) -> None:
+    project.steps("a", "b").define(
+        "step_1: {needs: [], main: 'touch running; until test -e edited; do sleep 0.05; done'}\n"
+        "step_2: {needs: [], main: sleep 0.2}\n"
+    )
+    run = started(project, "--steps", "all", "-n", "2")
+    project.write("SPEC.md", project.spec.replace("# A plan", "# A plan\n\nA remark of somebody's.\n"))
+    project.write("edited", "")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    assert project.ticked == ["1", "2"]
+    assert "A remark of somebody's." in project.spec
+
+
+# -- how many workers
+
+
+@pytest.mark.parametrize(
+    ("definitions", "workers"),
+    [
+        ("".join(f"step_{n}: {{needs: [], main: 'true'}}\n" for n in range(1, 9)), 6),
+        ("".join(f"step_{n}: {{main: 'true'}}\n" for n in range(1, 9)), 1),
+        (
+            "pools: {gpu: 2}\n"
+            + "".join(f"step_{n}: {{needs: [], resources: {{gpu: 1}}, main: 'true'}}\n" for n in range(1, 9)),
+            2,
+        ),
+    ],
+    ids=["a wide wave", "a chain", "a pool"],
+)
+def test_auto_is_the_least_of_six_the_widest_wave_and_the_pools(
+    project: Project, definitions: str, workers: int
+) -> None:
+    project.steps(*"abcdefgh").define(definitions)
+    run = project.start("--steps", "all", "-n", "auto")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    assert f"created: {workers}/{workers} worker" in output
+
+
+# -- progress
+
+
+def test_each_change_is_a_line_where_nothing_can_be_painted_over(project: Project) -> None:
+    project.steps("a", "b", "c").define(
+        "step_1: {track: A, main: 'true'}\nstep_2: {track: B, main: 'false'}\n"
+        "step_3: {track: B, main: 'true'}\n"
+    )
+    run = project.start("--steps", "all", "-n", "2", env={**os.environ, "CI": "true"})
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 1, output
+    lines = [line for line in output.splitlines() if " · running: " in line]
+    assert lines[0].startswith("0/3 done · running: step_1 (A), step_2 (B) · failed: none · 0s")
+    assert re.fullmatch(r"1/3 done \(1\) · running: none · failed: 2 · blocked: 1 · \ds", lines[-1])
+    assert len(lines) == len(set(lines)) <= 5
+    assert "idle" not in output
+    assert "100%" not in output or "[100%]" in output
+
+
+def test_on_a_terminal_one_line_stays_and_its_clock_goes_on(project: Project) -> None:
+    project.steps("a", "b").define(
+        "step_1: {needs: [], main: sleep 2.5}\nstep_2: {needs: [], main: sleep 1}\n"
+    )
+    ours, theirs = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "--steps", "all", "-n", "2", "-q"],
+        cwd=project.path,
+        env={**environment, "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = read_all(ours)
+    assert run.wait(60) == 0, said
+    painted = re.findall(r"\r(\d/2 done[^\r\n]*?) *(?=[\r\n])", said)
+    assert any("running: step_1" in line and line.endswith(" 2s") for line in painted), painted
+    final = said[said.rindex("passed in") :]
+    assert "done" not in final
+
+
+def read_all(fd: int) -> str:
+    pieces = []
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            piece = os.read(fd, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        pieces.append(piece)
+    os.close(fd)
+    return b"".join(pieces).decode("utf-8", "replace")
+
+
+# -- one part of a plan
+
+
+PARTS = """
+step_1: {track: A, main: 'true'}
+step_2: {track: B, main: 'true'}
+step_3: {track: A, main: 'true'}
+step_4: {track: B, needs: [2, 3], main: 'true'}
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "ran"),
+    [
+        (("--steps-track", "a"), ["1", "3"]),
+        (("--steps", "2-", "--steps-track", "A"), []),
+        (("-m", "track_a"), ["1", "3"]),
+        (("--steps", "all", "-m", "track_a"), ["1", "3"]),
+        (("--steps", "all", "-m", "not track_b"), ["1", "3"]),
+        (("--steps-track", "A,B", "-n", "2"), ["1", "2", "3", "4"]),
+    ],
+    ids=" ".join,
+)
+def test_one_part_of_a_plan_runs_alone(project: Project, args: tuple[str, ...], ran: list[str]) -> None:
+    project.steps("a", "b", "c", "d").define(PARTS)
+    project.write("test_own.py", "def test_own(): pass\n")
+    result = project.run(*args, "--strict-markers")
+    assert project.ticked == ran, result.stdout.str()
+    if ran:
+        assert result.ret == 0
+    else:
+        result.stdout.fnmatch_lines(["*step_3 needs step_1, neither done nor selected*"])
+        assert result.ret == 1
+
+
+def test_what_a_part_needs_from_elsewhere_must_be_done(project: Project) -> None:
+    project.steps("a", "b", "c", "d").define(PARTS)
+    result = project.run("--steps-track", "B")
+    assert result.ret == 1
+    assert project.ticked == ["2"]
+    result.stdout.fnmatch_lines(
+        ["*step_4 needs step_3, neither done nor selected; run: pytest --steps 1,3-4*"]
+    )
+    assert project.run("--steps-track", "A").ret == 0
+    assert project.run("--steps-track", "B").ret == 0
+    assert project.ticked == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--steps-track", "Z"), "--steps-track Z: there is no track 'Z' in SPEC.md; it has A, B"),
+        (("--steps-layer", "L1"), "--steps-layer L1: there is no layer 'L1' in SPEC.md; it has no layers"),
+        (("--steps", "1", "--steps-track", "B"), "track B of 1: nothing of the one is in the other"),
+        (("--steps", "1", "-m", "track_b"), "-m: none of 1 is in the part that it asks for"),
+    ],
+    ids=" ".join,
+)
+def test_a_part_that_is_not_there_is_one_line(project: Project, args: tuple[str, ...], said: str) -> None:
+    project.steps("a", "b", "c", "d").define(PARTS)
+    result = project.run(*args)
+    assert result.ret == 4
+    assert [line for line in result.stderr.lines if line] == [f"ERROR: {said}"]
+
+
+def test_a_word_of_m_that_is_of_ordinary_tests_is_left_to_them(project: Project) -> None:
+    project.steps("a").define("step_1: {main: touch ran}\n")
+    project.write("pytest.ini", "[pytest]\nmarkers = track_changes: own\n")
+    project.write("test_own.py", "import pytest\n\n@pytest.mark.track_changes\ndef test_own(): pass\n")
+    result = project.run("-m", "track_changes", "--strict-markers")
+    result.assert_outcomes(passed=1)
+    assert not (project.path / "ran").exists()
+
+
+def test_layers_follow_one_another_and_one_of_them_runs_alone(project: Project) -> None:
+    project.steps("a", "b", "c").define(
+        "step_1: {layer: L0, main: 'true'}\n"
+        "step_2: {layer: L1, main: 'true'}\n"
+        "step_3: {layer: L0, main: 'true'}\n"
+    )
+    assert project.run("--steps-layer", "L1").ret == 1
+    assert project.ticked == []
+    assert project.run("--steps-layer", "l0").ret == 0
+    assert project.run("-m", "layer_l1").ret == 0
+    assert project.ticked == ["1", "2", "3"]
+    assert [record["step"] for record in project.events("ticked")] == ["1", "3", "2"]

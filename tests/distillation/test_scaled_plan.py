@@ -77,7 +77,10 @@ def test_the_scaled_definitions_have_the_same_keys() -> None:
 
 @pytest.mark.parametrize("key", SHIPPED_STEPS)
 def test_a_scaled_step_is_the_one_that_ships_but_for_numbers(key: str) -> None:
-    assert without_numbers(SCALED_STEPS[key]) == without_numbers(SHIPPED_STEPS[key])
+    shipped = SHIPPED_STEPS[key]
+    if isinstance(shipped, dict):  # what it costs elsewhere is not for a plan that runs nowhere else
+        shipped = {name: value for name, value in shipped.items() if name != "cost"}
+    assert without_numbers(SCALED_STEPS[key]) == without_numbers(shipped)
 
 
 @pytest.mark.parametrize("key", [key for key in SHIPPED_STEPS if key.startswith("step_")])

@@ -262,6 +262,7 @@ def test_killing_pytest_does_not_touch_the_job(project: Project) -> None:
     assert project.ticked == ["1", "2", "3"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_the_wait_leaves_the_job(project: Project) -> None:
     training(project, "echo ready; sleep 4")
     run = project.start("--steps", "1", "--steps-wait")

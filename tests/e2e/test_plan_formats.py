@@ -107,6 +107,7 @@ def test_the_journal_gives_reasons_and_the_time_to_expect(tracks: Project) -> No
     assert '  step_4  A "small" model [x]  (not done)' in lines
 
 
+@pytest.mark.slow
 def test_workers_shorten_the_time_to_expect_as_far_as_needs_and_pools_allow(project: Project) -> None:
     project.steps(*(f"Work {n}" for n in range(1, 5))).define(
         "pools: {gpu: 1}\n"

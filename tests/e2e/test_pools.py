@@ -6,7 +6,7 @@ import pytest
 
 from .conftest import Project
 
-MODES = pytest.mark.parametrize("args", [("-n", "0"), ("-n", "4")], ids=" ".join)
+MODES = pytest.mark.parametrize("args", [("-n", "0"), ("-n", "3")], ids=" ".join)
 
 ONE_AT_A_TIME = (
     "pools: {gpu: 1}\n"
@@ -34,7 +34,7 @@ pools: {gpu: 1}
 step_1:
   main:
     mode: background
-    command: touch holds; echo ready; sleep 2; rm holds
+    command: touch holds; echo ready; sleep 1.5; rm holds
     ready_when: {line: ready}
   resources: {gpu: 1}
 step_2: {needs: ["1@started"], main: test -e holds}
@@ -52,9 +52,10 @@ def test_a_job_keeps_what_its_step_took_until_it_ends(project: Project, args: tu
     assert project.ticked == ["1", "2", "3", "4"], output
 
 
+@pytest.mark.slow
 @MODES
 def test_a_later_session_waits_for_the_job_of_an_earlier_one(project: Project, args: tuple[str, ...]) -> None:
-    project.steps(*"abcd").define(JOB.replace("sleep 2", "sleep 4"))
+    project.steps(*"abcd").define(JOB.replace("sleep 1.5", "sleep 3"))
     assert project.run("--steps", "1").ret == 0
     run = project.start("--steps", "3", *args)
     output, _ = run.communicate(timeout=60)
@@ -62,6 +63,7 @@ def test_a_later_session_waits_for_the_job_of_an_earlier_one(project: Project, a
     assert project.ticked == ["1", "3"], output
 
 
+@pytest.mark.slow
 @MODES
 def test_a_failed_job_gives_back_what_it_had(project: Project, args: tuple[str, ...]) -> None:
     project.steps(*"abcd").define(JOB.replace("rm holds", "rm holds; exit 3"))

@@ -253,6 +253,7 @@ def test_a_monitor_ends_the_work_elsewhere(project: Project, engine: Engine) -> 
     nothing_is_left_of_it(project)
 
 
+@pytest.mark.slow
 def test_a_piece_that_is_ended_is_ended_elsewhere_too_and_tried_again_under_another_name(
     project: Project, engine: Engine
 ) -> None:
@@ -273,6 +274,7 @@ def test_a_piece_that_is_ended_is_ended_elsewhere_too_and_tried_again_under_anot
     nothing_is_left_of_it(project)
 
 
+@pytest.mark.slow
 def test_a_stop_that_fails_is_told_and_changes_nothing(project: Project, engine: Engine) -> None:
     plan(project, engine, step_1={"main": {"command": "sleep 987", "timeout": 1, "runner": "cluster"}})
     text = (project.path / ".claude/tasks/step_definitions.yaml").read_text()
@@ -337,6 +339,7 @@ def test_a_job_is_handed_over_and_stopped_elsewhere(project: Project, engine: En
     nothing_is_left_of_it(project)
 
 
+@pytest.mark.slow
 def test_the_deadline_of_a_job_ends_it_elsewhere(project: Project, engine: Engine) -> None:
     plan(project, engine, step_1=a_job(max_runtime=2))
     run = project.start("--steps", "all", "--steps-wait")
@@ -347,6 +350,7 @@ def test_the_deadline_of_a_job_ends_it_elsewhere(project: Project, engine: Engin
     nothing_is_left_of_it(project)
 
 
+@pytest.mark.slow
 def test_a_job_without_its_supervisor_is_stopped_elsewhere(project: Project, engine: Engine) -> None:
     plan(project, engine, step_1=a_job())
     run = project.start("--steps", "all")

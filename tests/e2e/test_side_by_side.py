@@ -111,6 +111,7 @@ def test_ctrl_c_under_xdist_ends_every_main(project: Project) -> None:
     assert project.run("--steps", "all", "--steps-plan").ret == 0
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_controller_ends_the_mains_of_its_workers_and_frees_the_list(project: Project) -> None:
     project.steps("a").define("step_1: {main: 'touch running; sleep 60'}\n")
     run = started(project, "--steps", "all", "-n", "1")

@@ -62,6 +62,7 @@ def test_a_step_whose_worker_was_killed_is_tried_again_and_the_rest_goes_on(proj
     wait_for(lambda: living(project.path) == [])
 
 
+@pytest.mark.slow
 def test_retries_are_used_up_by_deaths_as_by_failures(project: Project) -> None:
     project.steps("a", "b").define(
         "step_1: {retries: 1, main: 'echo $ATTEMPT >>tries; touch running; sleep 6$ATTEMPT'}\n"
@@ -78,6 +79,7 @@ def test_retries_are_used_up_by_deaths_as_by_failures(project: Project) -> None:
     assert project.ticked == []
 
 
+@pytest.mark.slow
 def test_an_attempt_that_failed_before_the_death_is_on_record(project: Project) -> None:
     project.steps("a").define(
         "step_1: {retries: 2, main: 'echo $ATTEMPT >>tries; "
@@ -95,6 +97,7 @@ def test_an_attempt_that_failed_before_the_death_is_on_record(project: Project) 
     assert ended[2] == ("passed", "")
 
 
+@pytest.mark.slow
 def test_a_session_without_restarts_says_what_did_not_run(project: Project) -> None:
     project.steps("a", "b", "c").define(
         "step_1: {needs: [], main: 'touch running; sleep 61'}\n"
@@ -113,6 +116,7 @@ def test_a_session_without_restarts_says_what_did_not_run(project: Project) -> N
     wait_for(lambda: living(project.path) == [])
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_start_end_the_session_with_their_reason(project: Project) -> None:
     project.steps("a").define("step_1: {main: 'true'}\n")
     project.write("conftest.py", "import os\nif 'PYTEST_XDIST_WORKER' in os.environ:\n    os._exit(9)\n")
@@ -128,6 +132,7 @@ def test_workers_that_cannot_start_end_the_session_with_their_reason(project: Pr
     assert project.run("--steps", "all").ret == 0, "nobody holds the list"
 
 
+@pytest.mark.slow
 def test_a_list_that_is_edited_while_workers_run_keeps_both(project: Project) -> None:
     project.steps("a", "b").define(
         "step_1: {needs: [], main: 'touch running; until test -e edited; do sleep 0.05; done'}\n"
@@ -145,6 +150,7 @@ def test_a_list_that_is_edited_while_workers_run_keeps_both(project: Project) ->
 # -- how many workers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("definitions", "workers"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from pytest_tinker_steps.run.surroundings import Surroundings
 
 from ..record.sessions import a_list, a_plan
 
-TASK = "task_1_1a2b3c4d"
+TASK = f"task_1_{uuid.uuid4().hex[:8]}"
+"""Of this test process alone: what carries it is swept, and another one's would be too."""
 SECRET = "tml-0123456789abcdef"
 WELL = Ended(0, "exit", 1.5, "", "")
 

@@ -26,6 +26,7 @@ from pytest_tinker_steps.run.expectations import last_line, one_line
 from pytest_tinker_steps.run.process import Processes
 from pytest_tinker_steps.run.redaction import Redactor
 from pytest_tinker_steps.run.runner import CheckRunner
+from tests.run.fake_runs import TASK
 from tests.run.real_runs import SubprocessRuns, a_check
 
 
@@ -516,7 +517,7 @@ def test_real_processes_run_side_by_side_and_are_cancelled(
     tmp_path: Path, processes: Processes, wait_for: Callable[[Callable[[], bool]], None]
 ) -> None:
     phase = Phase(tmp_path)
-    phase.more |= {"runs": processes, "env": {**os.environ, "TINKER_STEPS_ATTEMPT": "task_1_1a2b3c4d"}}
+    phase.more |= {"runs": processes, "env": {**os.environ, "TINKER_STEPS_ATTEMPT": TASK}}
     phase(*(command(f"c{n}", "sleep 0.5") for n in range(3)))
     assert phase.seconds < 1.0
     results = phase(
@@ -530,7 +531,7 @@ def test_real_processes_run_side_by_side_and_are_cancelled(
     ]
     pid = int((tmp_path / "pid").read_text())
     wait_for(lambda: not psutil.pid_exists(pid))
-    assert processes.sweep("task_1_1a2b3c4d") == 0
+    assert processes.sweep(TASK) == 0
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def test_a_prefix_that_did_not_end_by_itself_is_stopped_once(
     (told,) = ends(processes, tmp_path, ended)
     assert [command[:2] for command in processes.started[1:]] == [("ray", "stop")]
     assert processes.timeouts == [5.0, handover.STOP_WITHIN]
-    assert told.startswith("runner ray: ray stop task-1-1a2b3c4d-")
+    assert told.startswith(f"runner ray: ray stop {TASK.replace('_', '-')}-")
 
 
 @pytest.mark.parametrize("ended", [exits(0), exits(3), Ended(None, "not started", 0.0, "", "none")])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -116,8 +117,20 @@ def test_ctrl_c_gives_an_answer_up_and_at_the_prompt_ends() -> None:
         person.type("music\n")
         person.read_until("student on music")
         person.read_until("you> ")
+        assert interrupted(person) == 0
+
+
+def interrupted(person: Terminal) -> int:
+    """The exit code after Ctrl-C, typed as often as it takes.
+
+    One that comes between the prompt and the read behind it is only seen by Python when the read ends.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         person.type("\x03")
-        assert person.process.wait(PATIENCE) == 0
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return person.process.wait(1)
+    raise AssertionError("it goes on")
 
 
 def test_ctrl_d_ends_and_a_failed_answer_does_not() -> None:

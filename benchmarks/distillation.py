@@ -19,9 +19,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from measuring import Figure, environ, show
 
@@ -61,29 +62,14 @@ def python(folder: Path, *arguments: str) -> None:
 
 
 class Side:
-    """A side of `engine_sides.py`, started and waiting. Use it in a ``with`` statement.
+    """A side of `engine_sides.py` that was started and waits, as of ``started``."""
 
-    Args:
-        name: which.
-        folder: laid out, and nothing done in it; each turn works in a copy.
-        questions: that the teacher is asked.
-    """
-
-    def __init__(self, name: str, folder: Path, questions: int) -> None:
+    def __init__(self, name: str, folder: Path, process: subprocess.Popen[str], log: IO[bytes]) -> None:
         self.name = name
         self._folder = folder
+        self._process = process
+        self._log = log
         self._turns = 0
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
-        script = Path(__file__).with_name("engine_sides.py")
-        self._process = subprocess.Popen(
-            (sys.executable, "-P", str(script), name, "--questions", str(questions)),
-            cwd=folder,
-            env=environment(folder),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
 
     def turn(self, in_flight: int = 0) -> Figures:
         """Have the work done once; the figures.
@@ -109,13 +95,32 @@ class Side:
         figures: Figures = json.loads(line)
         return figures
 
-    def __enter__(self) -> Side:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        with suppress(BrokenPipeError):
-            self._process.communicate()
-        self._log.close()
+@contextmanager
+def started(name: str, folder: Path, questions: int) -> Iterator[Side]:
+    """Start a side, and have it end afterwards.
+
+    Args:
+        name: which.
+        folder: laid out, and nothing done in it; each turn works in a copy.
+        questions: that the teacher is asked.
+    """
+    script = Path(__file__).with_name("engine_sides.py")
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            (sys.executable, "-P", str(script), name, "--questions", str(questions)),
+            cwd=folder,
+            env=environment(folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        try:
+            yield Side(name, folder, process, log)
+        finally:
+            with suppress(BrokenPipeError):
+                process.communicate()
 
 
 def lay_out(folder: Path) -> None:
@@ -195,8 +200,8 @@ def rate(name: str, unit: str, pairs: Sequence[tuple[Figures, Figures]], peer: s
 def generation(folder: Path, options: argparse.Namespace) -> list[Figure]:
     """The teacher's answers, against the same requests with nothing around them."""
     with (
-        Side("teach", folder, options.questions) as mine,
-        Side("sample", folder, options.questions) as peer,
+        started("teach", folder, options.questions) as mine,
+        started("sample", folder, options.questions) as peer,
     ):
         pairs, name = contest(mine, peer, options.rounds, TRIED_QUESTIONS, "tokens")
     return [rate("generation", unit, pairs, name) for unit in ("answers", "tokens")]
@@ -204,7 +209,7 @@ def generation(folder: Path, options: argparse.Namespace) -> list[Figure]:
 
 def training(folder: Path, options: argparse.Namespace) -> list[Figure]:
     """The student's steps, against the same requests with nothing around them."""
-    with Side("learn", folder, 0) as mine, Side("step", folder, 0) as peer:
+    with started("learn", folder, 0) as mine, started("step", folder, 0) as peer:
         pairs, name = contest(mine, peer, options.rounds, TRIED_STEPS, "loss")
     return [rate("training", "steps", pairs, name)]
 
@@ -240,7 +245,7 @@ def main() -> int:
         if options.only != "generation":
             answers = folder.with_name("teach1") / "chunk.jsonl"
             if not answers.exists():
-                with Side("teach", folder, options.questions) as teacher:
+                with started("teach", folder, options.questions) as teacher:
                     teacher.turn()
             lay_out_training(folder, answers, options.steps)
             figures += training(folder, options)

@@ -295,7 +295,7 @@ def free(folder: Path, options: argparse.Namespace) -> list[Figure]:
     ]
 
 
-def dispatch(folder: Path, options: argparse.Namespace) -> list[Figure]:  # noqa: ARG001 - needs no folder
+def dispatch(rounds: int) -> list[Figure]:
     """What a step costs the scheduler in a short and in a long plan, and the line that tells of it."""
     figures = []
     for name, line, told in (
@@ -305,7 +305,7 @@ def dispatch(folder: Path, options: argparse.Namespace) -> list[Figure]:  # noqa
     ):
         plans = {count: decided(count, line) for count in (FEW, MANY)}
         times: dict[int, list[float]] = {FEW: [], MANY: []}
-        for _ in range(1 + options.rounds):
+        for _ in range(1 + rounds):
             # As many steps of either, so that both samples are equally exact.
             times[FEW].append(statistics.mean(per_step(plans[FEW], told) for _ in range(SAMPLE // FEW)))
             times[MANY].append(per_step(plans[MANY], told))
@@ -340,16 +340,25 @@ def per_step(plan: Any, told: bool) -> float:
         told: whether the line of the whole session is made each time, too; it is not painted.
     """
     from pytest_tinker_steps.distribution import DistributionHooks
-    from tests.test_scheduling import Session
+    from tests.test_scheduling import Around, Session
+
+    class Telling(Around):
+        """Has the line made by who makes it in a session."""
+
+        def __init__(self, session: Session) -> None:
+            super().__init__(session)
+            console = SimpleNamespace(paints_overall=False, overall=lambda _: None)
+            active: Any = SimpleNamespace(frozen=plan, controller=session, console=console)
+            self._hooks = DistributionHooks(active, lambda _: None)
+            self._hooks._scheduling = session.scheduling
+
+        def changed(self) -> None:
+            self._hooks.changed()
 
     session = Session(plan, nodes=WORKERS)
     scheduling = session.scheduling
     if told:
-        console = SimpleNamespace(paints_overall=False, overall=lambda _: None)
-        active: Any = SimpleNamespace(frozen=plan, controller=session, console=console)
-        hooks = DistributionHooks(active, lambda _: None)
-        hooks._scheduling = scheduling
-        scheduling._around.changed = hooks.changed  # type: ignore[method-assign]
+        scheduling._around = Telling(session)
     gc.collect()
     gc.freeze()  # as a session does
     began = time.process_time()
@@ -370,7 +379,7 @@ def per_step(plan: Any, told: bool) -> float:
 PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "tracks": tracks,
     "free": free,
-    "dispatch": dispatch,
+    "dispatch": lambda _, options: dispatch(options.rounds),
 }
 
 

@@ -7,9 +7,9 @@ answer ends with the tokenizer's end token, so that a trained model knows where 
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ def _head(tokenizer: Any, system: str) -> tuple[str, tuple[int, ...]]:
     that it does not hold, the head is empty.
     """
     texts = [_prompt(tokenizer, question, system) for question in ("A question?", "Speak!")]
-    shared = os.path.commonprefix(texts)  # noqa: RUF071 - letter by letter is what is wanted
+    same = takewhile(lambda letters: letters[0] == letters[1], zip(*texts, strict=False))
+    shared = "".join(letter for letter, _ in same)
     head = shared[: max([0, *(shared.rfind(whole) for whole in tokenizer.get_added_vocab())])]
     tokens = _encode(tokenizer, head)
     cut = [[*tokens, *_encode(tokenizer, text[len(head) :])] for text in texts]

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from distillation import client, events, settings
 from distillation.characters import Character
-from distillation.errors import DistillationError
 from distillation.evaluate import best_student
 from distillation.evaluation_answers import Panel, speakers
 from distillation.prices import Price
-from distillation.sampling import Speaker, in_one_line, seed_of
+from distillation.sampling import Speaker, explained, seed_of
 from distillation.teacher import prepare
 
 
@@ -81,14 +80,9 @@ class Conversation:
         prompt = speaker.prompt(question)
         began = time.monotonic()
         future = speaker.submit(prompt, seed_of(self._seed, f"demo {self._asked}", 1))
-        try:
+        silent = f"the {voice} gave no answer"
+        with explained(f"{silent} in {self._patience:g} s; ask again", silent, "ask again"):
             said = speaker.read(future.result(timeout=self._patience))
-        except TimeoutError as cause:
-            raise DistillationError(
-                f"the {voice} gave no answer in {self._patience:g} s; ask again"
-            ) from cause
-        except Exception as cause:
-            raise DistillationError(f"the {voice} gave no answer: {in_one_line(cause)}; ask again") from cause
         seconds = time.monotonic() - began
         cost = self._price.cost(prefill=len(prompt), cached=said.cached, sample=said.tokens)
         return Reply(voice, said.text, len(prompt), said.tokens, round(seconds, 3), cost)

@@ -23,7 +23,7 @@ from distillation.jsonl import Row, read_rows, write_rows
 from distillation.memory import Answer, Key, Memory
 from distillation.persona import judge
 from distillation.questions import HELD_OUT, Question, held_out_questions
-from distillation.sampling import Sampler, Speaker, collect, in_one_line, seed_of
+from distillation.sampling import CONNECT_TIMEOUT, Sampler, Speaker, collect, explained, seed_of
 from distillation.teacher import Asking
 from distillation.training_log import add_rows
 
@@ -35,9 +35,6 @@ REFERENCE = "teacher"
 COMPARED = ("second_teacher", "base", "student")
 VOICES = (REFERENCE, *COMPARED)
 MEASURES: dict[str, Callable[[str, str], float]] = {"chrf": similarity.chrf, "f1": similarity.token_f1}
-
-CONNECT_TIMEOUT = 300.0
-"""Seconds in which a model must be ready to be sampled from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +115,12 @@ def speakers(service: Any, panel: Panel) -> dict[str, Speaker]:
 
 
 def _sampling(service: Any, what: str, **which: str) -> Any:
-    try:
+    with explained(
+        late=f"{what}: not ready within {CONNECT_TIMEOUT:g} s; run the step again",
+        failed=what,
+        advice="if the checkpoint is gone or has expired, run step 13 with --resume-from an earlier step",
+    ):
         return service.create_sampling_client(**which).result(timeout=CONNECT_TIMEOUT)
-    except TimeoutError as cause:
-        raise DistillationError(
-            f"{what}: not ready within {CONNECT_TIMEOUT:g} s; run the step again"
-        ) from cause
-    except Exception as cause:
-        raise DistillationError(
-            f"{what}: {in_one_line(cause)}; if the checkpoint is gone or has expired, run step 13 with "
-            "--resume-from an earlier step"
-        ) from cause
 
 
 def ask(

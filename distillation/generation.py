@@ -252,7 +252,8 @@ def check_trial(character: Character) -> None:
         DistillationError: a line is broken, or an answer is empty or cut off.
     """
     path = settings.run_folder() / TRIAL
-    found = measure(read_records(path, character), character)
-    uncounted = sum(not (row.value or {}).get("answer_tokens") for row in read_rows(path))
+    records = read_records(path, character)
+    found = measure(records, character)
+    uncounted = sum(not record["answer_tokens"] for record in records)
     print("\n".join([*found.lines(), f"uncounted: {uncounted}"]))
     demand_whole(found, path)

@@ -122,6 +122,16 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(cause.errno, cause.strerror or str(cause), str(path)) from cause
 
 
+def torn(path: Path) -> bool:
+    """Whether a file ends within a line, as after a kill; one that is missing does not."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - 1))
+        return stream.read() not in (b"", b"\n")
+
+
 def append(path: Path, descriptor: int, content: bytes) -> None:
     """Add all of ``content`` to an open file: a disk that is nearly full takes a part before it refuses.
 

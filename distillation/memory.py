@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from distillation.errors import DistillationError
-from distillation.jsonl import Row, append, read_rows
+from distillation.jsonl import Row, append, read_rows, torn
 
 FILE = "teacher_memory.jsonl"
 
@@ -73,13 +73,12 @@ class Memory:
             else:
                 self._answers[key] = answer
         self.spent_usd = sum(answer.cost_usd for answer in self._answers.values())
-        torn = self.path.is_file() and self.path.read_bytes()[-1:] not in (b"\n", b"")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         except OSError as cause:
             raise self._refused(cause) from cause
-        if torn:
+        if torn(self.path):
             self._append("\n")
 
     def __contains__(self, key: Key) -> bool:
@@ -97,9 +96,7 @@ class Memory:
             DistillationError: the file cannot be written.
         """
         way, question, seed = key
-        row = {"way": way, "question": question, "seed": seed} | {
-            name: getattr(answer, name) for name in Answer.__dataclass_fields__
-        }
+        row = {"way": way, "question": question, "seed": seed} | asdict(answer)
         self._append(json.dumps(row, ensure_ascii=False) + "\n")
         self._answers[key] = answer
         self.spent_usd += answer.cost_usd

@@ -119,14 +119,12 @@ def speaking(
         DistillationError: the service cannot be reached, or does not have the model.
     """
     with client.connected(base) as service:
-        try:
+        with explained(
+            late=f"{base} was not ready within {CONNECT_TIMEOUT:g} s; run the step again",
+            failed=f"{base} cannot be asked",
+            advice="see its name",
+        ):
             sampling = service.create_sampling_client(base_model=base).result(timeout=CONNECT_TIMEOUT)
-        except TimeoutError as cause:
-            raise DistillationError(
-                f"{base} was not ready within {CONNECT_TIMEOUT:g} s; run the step again"
-            ) from cause
-        except Exception as cause:
-            raise DistillationError(f"{base} cannot be asked: {in_one_line(cause)}; see its name") from cause
         yield Sampler(sampling, chat.tokenizer_of(base), system, temperature, top_p, max_tokens)
 
 
@@ -178,6 +176,25 @@ def collect(
             f"{name}: {reason}; {len(failed)} of {len(asked)} questions failed, what was answered is kept, "
             "run the step again"
         )
+
+
+@contextmanager
+def explained(late: str, failed: str, advice: str) -> Iterator[None]:
+    """Turn whatever the SDK raises into one line.
+
+    Args:
+        late: the line when the time is over.
+        failed: what to say before any other error, and ``advice`` after it.
+
+    Raises:
+        DistillationError: with that line.
+    """
+    try:
+        yield
+    except TimeoutError as cause:
+        raise DistillationError(late) from cause
+    except Exception as cause:
+        raise DistillationError(f"{failed}: {in_one_line(cause)}; {advice}") from cause
 
 
 def in_one_line(cause: BaseException) -> str:

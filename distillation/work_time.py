@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from distillation.jsonl import append, read_rows
+from distillation.jsonl import append, read_rows, torn
 
 FOLDER = Path("work_times")
 
@@ -87,13 +87,11 @@ class Clock:
     def _note(self) -> None:
         now = time.monotonic()
         row = {"began": self._first, "seconds": round(now - self._noted, 3), "done": self._done}
-        line = json.dumps(row) + "\n"
+        gap = "\n" if self._first and torn(self._path) else ""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        before = self._path.read_bytes()[-1:] if self._first and self._path.exists() else b""
-        gap = "" if before in (b"", b"\n") else "\n"
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            append(self._path, descriptor, (gap + line).encode())
+            append(self._path, descriptor, f"{gap}{json.dumps(row)}\n".encode())
         finally:
             os.close(descriptor)
         self._noted, self._done, self._first = now, 0, False

@@ -79,10 +79,8 @@ def workers(config: pytest.Config) -> int | None:
         return None
     config.stash[_FOUND] = found
     session = found[0]
-    pending = [session.by_id[name] for name in session.selection.ids if name not in session.skips]
-    pending += [step for step in session.ends if step.id in session.waiting]
     sizes = dict(session.plan.definitions.pools)
-    return max(1, min(MOST_WORKERS, graph.widest(pending, sizes, session.satisfied)))
+    return max(1, min(MOST_WORKERS, graph.widest(session.pending, sizes, session.satisfied)))
 
 
 def _session(config: pytest.Config) -> tuple[Frozen, bytes, state.Records] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from . import __version__
-from .console import Console
+from .console import PASSING, Console
 from .plan.model import PlanError, Step
 from .record import lock, state, ticking
 from .record.controller import Controller
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 EVENT = "event"
 """The phase of a report that only carries events."""
-PASSING = ("progress", "waiting")
-"""Events of which only the last one is of interest."""
 
 
 class Active:

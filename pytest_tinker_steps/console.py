@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 COLOURS = {"✓": "green", "✗": "red", "!": "yellow", "?": "yellow", "·": "yellow"}
 
-
 PASSING = ("progress", "waiting")
 """Events whose line the next one of their kind replaces."""
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 60.0
@@ -94,9 +93,14 @@ class Console:
         """Whether the block, or the one line of ``-q``, stands for pytest's letter or word."""
         return self.reporter is not None and not self._frozen.dry and self.verbosity in (0, -1)
 
+    @property
+    def _silent(self) -> bool:
+        """Whether nothing is said of steps while they run."""
+        return self.reporter is None or self._frozen.dry or self.verbosity < -1
+
     def show(self, step: Step, event: dict[str, Any]) -> None:
         """Print what people are to see of one event."""
-        if self.reporter is None or self._frozen.dry or self.verbosity < -1:
+        if self._silent:
             return
         kind = event["event"]
         if kind == "output":
@@ -126,7 +130,7 @@ class Console:
 
     def overall(self, text: str) -> None:
         """Show how far the whole session is: on a terminal in a line that stays the last one."""
-        if self.reporter is None or self._frozen.dry or self.verbosity < -1:
+        if self._silent:
             return
         if not self.paints_overall:
             self.lines([text])

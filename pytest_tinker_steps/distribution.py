@@ -118,9 +118,10 @@ class DistributionHooks:
     def report(self, nodeid: str, step: Step, reason: str) -> None:
         """Tell pytest that a step is skipped, and why."""
         hook = self.active.config.hook
-        location = (self.active.frozen.nodeid, step.box.line - 1, f"{step.node_name} {step.title}")
+        reports = scheduling.skip_reports(nodeid, step, self.active.frozen.nodeid, reason)
+        location = reports[0].location
         hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
-        for report in scheduling.skip_reports(nodeid, step, self.active.frozen.nodeid, reason):
+        for report in reports:
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
@@ -147,7 +148,7 @@ class DistributionHooks:
         except JournalError:
             return False  # the scheduler is told that nothing more may be started
         self._forget(step)
-        self._forget_in_junit(f"{self.active.frozen.nodeid}::{step.node_name}")
+        self._forget_in_junit(self.active.frozen.nodeid_of(step))
         # Only a worker that starts now learns of it; xdist starts one in place of the dead one.
         self._frozen = replace(
             self._frozen,

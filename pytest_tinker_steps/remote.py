@@ -62,9 +62,11 @@ def arguments(words: Iterable[str], collected: Iterable[str], folder: Path) -> l
         collected: paths, as they stand among the words.
         folder: of the command line.
     """
-    left = [word for word in map(str, words) if word not in set(map(str, collected))]
+    left_out = set(map(str, collected))
     result: list[str] = []
-    for word in left:
+    for word in map(str, words):
+        if word in left_out:
+            continue
         before = result[-1] if result else ""
         if before.startswith("-") and "=" not in before and _exists(folder / word):
             joint = "=" if before.startswith("--") else ""

@@ -161,9 +161,8 @@ class StepScheduling:
                 self._steps[nodeid] = step
         ranks = graph.ranks(self._steps.values(), lambda step: self._seconds(step) or 1.0)
         self._ready = graph.ReadyQueue(self._pools, lambda step: ranks.get(step.id, 0.0))
-        for name, job in self._frozen.jobs.items():
-            if job.live and name in self._frozen.by_id:
-                self._pools.take(self._frozen.by_id[name])
+        for step in self._frozen.holders:
+            self._pools.take(step)
         self._frontier = graph.Frontier(self._steps.values())
         self._release(self._frontier.ready)
 
@@ -289,7 +288,7 @@ class StepScheduling:
     def _next(self, node: WorkerController) -> list[str]:
         step = self._retried(node) or self._ready.take()
         if step is not None:
-            nodeid = self._nodeid(step)
+            nodeid = self._frozen.nodeid_of(step)
             del self._steps[nodeid]
             self.running[step.id] = (step, node.gateway.id)
             return [nodeid]
@@ -319,7 +318,7 @@ class StepScheduling:
             step = queue.popleft()
             if self._hold_back(step):
                 continue
-            nodeid = self._nodeid(step)
+            nodeid = self._frozen.nodeid_of(step)
             if step.ends and self._around.concluded(step):
                 del self._steps[nodeid]
                 queue.extend(self._frontier.complete(step.id))
@@ -330,9 +329,6 @@ class StepScheduling:
                 queue.extend(self._frontier.complete(step.id))
             else:
                 self._ready.add(step)
-
-    def _nodeid(self, step: Step) -> str:
-        return f"{self._frozen.nodeid}::{step.node_name}"
 
     def _hold_back(self, step: Step) -> bool:
         """Keep the end of a job that nobody waits for until nothing else can go on."""
@@ -348,7 +344,7 @@ class StepScheduling:
         return blocker(step, self._frozen, self._around.verdicts())
 
     def _refuse(self, step: Step, reason: str) -> None:
-        nodeid = self._nodeid(step)
+        nodeid = self._frozen.nodeid_of(step)
         del self._steps[nodeid]
         self._around.report(nodeid, step, reason)
 

@@ -24,6 +24,7 @@ from pytest_tinker_steps.plan.model import PlanError
 from pytest_tinker_steps.plan.schema import json_schema
 from pytest_tinker_steps.record import state
 from pytest_tinker_steps.run.events import EventsFile
+from tests import shipped
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -138,6 +139,7 @@ def fresh_copy(tmp_path: Path) -> tuple[Path, dict[str, str]]:
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
+    (copy / "SPEC.md").write_text(shipped.the_list(), encoding="utf-8")
     subprocess.run(["git", "init", "-q"], cwd=copy, timeout=30, check=True)
     venv.create(tmp_path / "venv", with_pip=True)
     env: dict[str, str] = picture.plain_environment()
@@ -159,6 +161,11 @@ def test_the_first_set_up_command_runs_the_plans_first_steps(fresh_copy: tuple[P
 @pytest.mark.slow
 def test_the_second_set_up_command_passes_the_tests(fresh_copy: tuple[Path, dict[str, str]]) -> None:
     copy, env = fresh_copy
+    # As the first command leaves the list: a reader runs one after the other.
+    tick = r"- [x] \1 ✓ [2026-11-20T23:42:00Z] [task_\2_1a2b3c4d] (done)"
+    text = re.sub(r"^- \[ \] (\*\*STEP ([1-5])\*\*.*)$", tick, shipped.the_list(), flags=re.MULTILINE)
+    assert text.count("[x]") == 5
+    (copy / "SPEC.md").write_text(text, encoding="utf-8")
     ended = shell(SETUP_TESTS, copy, env, 1500)
     assert ended.returncode == 0, ended.stdout[-8000:]
     assert re.search(r"\d+ passed", ended.stdout)

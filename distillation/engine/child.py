@@ -79,7 +79,6 @@ class Child:
             self._stand_in.close()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        self._log.close()
 
     def _look_after(self) -> None:
         self._process.wait()
@@ -104,22 +103,21 @@ def engine(model: str, root: Path, patience: float) -> Iterator[Child]:
     command += ["--model", model, "--root", str(root.absolute())]
     paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-    log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the engine and is closed with it
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, cwd=PROJECT
-    )
-    try:
-        address = _address(process, log, patience)
-    except BaseException:
-        process.kill()
-        process.communicate()
-        log.close()
-        raise
-    child = Child(process, log, address)
-    try:
-        yield child
-    finally:
-        child.close()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, cwd=PROJECT
+        )
+        try:
+            address = _address(process, log, patience)
+        except BaseException:
+            process.kill()
+            process.communicate()
+            raise
+        child = Child(process, log, address)
+        try:
+            yield child
+        finally:
+            child.close()
 
 
 def _address(process: subprocess.Popen[bytes], log: IO[bytes], patience: float) -> str:

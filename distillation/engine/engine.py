@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +23,7 @@ from distillation.engine import protocol
 from distillation.engine.backend import MAX_RANK, Backend, LoraShape
 from distillation.engine.batch import Job
 from distillation.engine.checkpoints import Address, Store, parse
-from distillation.engine.futures import Completions, Futures, Result
+from distillation.engine.futures import Completions, Futures, Result, target_of
 from distillation.engine.models import Run, Runs
 from distillation.engine.refusals import Failed, Refused
 from distillation.engine.sampling import Sampler
@@ -90,12 +91,12 @@ class Engine:
         for sampler in session.samplers:
             del self._samplers[sampler]
             for number in range(self._copies.pop(sampler, 0) + 1):
-                self.completions.forget(_target(sampler, number))
+                self.completions.forget(target_of(sampler, number))
         self.futures.forget(session_id)
         for run_id in session.runs:
             run = self._runs.close(run_id)
             if run is not None:
-                self._worker.run(lambda run=run: self._release(run))  # type: ignore[misc]
+                self._worker.run(partial(self._release, run))
 
     def _release(self, run: Run) -> None:
         if run.adapter is not None:
@@ -314,7 +315,7 @@ class Engine:
         request_id = f"{sampler}:{number}"
         if not self.futures.open(request_id):
             return request_id, request.count
-        target = _target(str(sampler), number // CLONES)
+        target = target_of(str(sampler), number // CLONES)
         session = self.sessions.heard(str(sampler).split(":")[0])
 
         def done(outcome: protocol.SampleResult | Exception) -> None:
@@ -379,11 +380,6 @@ class Engine:
         # A client that is gone asks for nothing any more, and what is added here now nobody would forget.
         if target and target.split("/")[0] in self._samplers:
             self.completions.add(target, request_id, None if result.failed else len(result.payload))
-
-
-def _target(sampler: str, copy: int) -> str:
-    """Under which the results for one copy of a sampling client are told; 0 is the client itself."""
-    return f"{sampler}/{copy}"
 
 
 def _failure(cause: Exception) -> Result:

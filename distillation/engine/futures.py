@@ -101,6 +101,11 @@ class Futures:
             del self._entries[request_id]
 
 
+def target_of(sampler: str, copy: int) -> str:
+    """Under which the results for one copy of a sampling client are told; 0 is the client itself."""
+    return f"{sampler}/{copy}"
+
+
 class Completions:
     """Which requests of each sampling session have finished, in order, for the SDK's poller.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from distillation.engine import checkpoints, protocol
 from distillation.engine.engine import Engine
-from distillation.engine.futures import LONG_POLL
+from distillation.engine.futures import LONG_POLL, target_of
 from distillation.engine.http import LOOPBACK, Call, Reply
 from distillation.engine.refusals import Refused
 
@@ -175,7 +175,7 @@ class Routes:
         sampler = body["target"]["sampling_session_id"]
         # One that was taken for dead, and is not, must not ask for ever for what never comes.
         self._engine.sampler_path(sampler)
-        target = f"{sampler}/{body['target'].get('cloned_sampler_id', 0)}"
+        target = target_of(sampler, body["target"].get("cloned_sampler_id", 0))
         wait = body.get("timeout")
         patience = LONG_POLL if wait is None else min(float(wait), LONG_POLL)
         completions, cursor = await self._engine.completions.after(

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from . import graph
 from .model import Step
 
-UNKNOWN = 1.0
-"""Seconds that a step of unknown duration weighs where the order is decided, as for the scheduler."""
-
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -28,23 +25,30 @@ class Forecast:
     stuck: tuple[tuple[Step, str], ...]
 
 
-def own_seconds(known: Callable[[Step], float | None]) -> Callable[[Step], float]:
-    """How long the item of a step takes: a background step only starts its job, whose end is an item too.
+def critical_path(steps: Iterable[Step], known: Callable[[Step], float | None]) -> list[Step]:
+    """The longest chain of work, first step first; of several that are as long, the one that begins first.
 
     Args:
         known: how long a step, with its job, took when it last passed; None when nobody knows.
     """
-
-    def seconds(step: Step) -> float:
-        return 0.0 if _starts_job(step) else known(step) or 0.0
-
-    return seconds
-
-
-def critical_path(steps: Iterable[Step], known: Callable[[Step], float | None]) -> list[Step]:
-    """The longest chain of work, by the same weights as the scheduler's."""
-    seconds = own_seconds(known)
-    return graph.critical_path(steps, lambda step: seconds(step) or UNKNOWN)
+    chosen = {step.id: step for step in steps}
+    rank = _ranks(chosen.values(), known)
+    dependants: dict[str, list[Step]] = {}
+    first: list[Step] = []
+    for step in chosen.values():
+        if step.id not in rank:
+            continue
+        waits = [need.step for need in step.needs if need.step in rank]
+        for name in waits:
+            dependants.setdefault(name, []).append(step)
+        if not waits:
+            first.append(step)
+    path: list[Step] = []
+    following = first
+    while following:
+        path.append(max(following, key=lambda step: rank[step.id]))
+        following = dependants.get(path[-1].id, [])
+    return path
 
 
 def simulate(
@@ -57,14 +61,13 @@ def simulate(
     """List scheduling: a free worker takes the most urgent step that may start.
 
     Args:
-        known: see ``own_seconds``.
+        known: see ``critical_path``.
         workers: how many steps run side by side.
         sizes: of the pools.
         held: steps of earlier sessions whose jobs run, and hold what they have taken.
     """
     chosen = list(steps)
-    seconds = own_seconds(known)
-    rank = graph.ranks(chosen, lambda step: seconds(step) or UNKNOWN)
+    rank = _ranks(chosen, known)
     pools = graph.Pools(sizes)
     for step in held:
         pools.take(step)
@@ -78,7 +81,7 @@ def simulate(
     while True:
         while len(running) < workers and (taken := queue.take()):
             began = spans[taken.ends][0] if taken.ends in spans else now
-            spans[taken.id] = (now, max(now, began + seconds(taken)))
+            spans[taken.id] = (now, max(now, began + _own_seconds(taken, known)))
             heapq.heappush(running, (spans[taken.id][1], len(spans), taken))
         if not running:
             break
@@ -92,6 +95,15 @@ def simulate(
         for step in frontier.complete(*(step.id for step in over)):
             queue.add(step)
     return Forecast(now, spans, tuple(queue.waiting()))
+
+
+def _ranks(steps: Iterable[Step], known: Callable[[Step], float | None]) -> dict[str, float]:
+    return graph.ranks(steps, lambda step: _own_seconds(step, known) or graph.UNKNOWN)
+
+
+def _own_seconds(step: Step, known: Callable[[Step], float | None]) -> float:
+    """How long the item of a step takes: a background step only starts its job, whose end is an item too."""
+    return 0.0 if _starts_job(step) else known(step) or 0.0
 
 
 def _starts_job(step: Step) -> bool:

@@ -11,6 +11,9 @@ from .model import Box, Step
 
 Item = TypeVar("Item", bound=Box | Step)
 
+UNKNOWN = 1.0
+"""Seconds that a step of unknown duration weighs where the order is decided."""
+
 
 class Frontier:
     """Which steps may start, as others are completed.
@@ -69,52 +72,21 @@ def waves(steps: Iterable[Step], satisfied: Callable[[str], bool]) -> list[list[
     return result
 
 
-def ranks(
-    steps: Iterable[Step],
-    seconds: Callable[[Step], float],
-    satisfied: Callable[[str], bool] = lambda _: False,
-) -> dict[str, float]:
+def ranks(steps: Iterable[Step], seconds: Callable[[Step], float]) -> dict[str, float]:
     """The length of the longest chain of work that begins with each step: the more, the more urgent.
 
     Args:
         seconds: how long a step is expected to take.
-        satisfied: whether a need holds already.
     """
-    order = list(chain.from_iterable(waves(steps, satisfied)))
+    order = list(chain.from_iterable(waves(steps, lambda _: False)))
     behind: dict[str, float] = dict.fromkeys((step.id for step in order), 0.0)
     found: dict[str, float] = {}
     for step in reversed(order):
         rank = found[step.id] = seconds(step) + behind[step.id]
         for need in step.needs:
-            if need.step in behind and not satisfied(need.step):
+            if need.step in behind:
                 behind[need.step] = max(behind[need.step], rank)
     return found
-
-
-def critical_path(
-    steps: Iterable[Step],
-    seconds: Callable[[Step], float],
-    satisfied: Callable[[str], bool] = lambda _: False,
-) -> list[Step]:
-    """The longest chain of work, first step first; of several that are as long, the one that begins first."""
-    known = {step.id: step for step in steps}
-    rank = ranks(known.values(), seconds, satisfied)
-    dependants: dict[str, list[Step]] = {}
-    first: list[Step] = []
-    for step in known.values():
-        if step.id not in rank:
-            continue
-        waits = [need.step for need in step.needs if need.step in rank and not satisfied(need.step)]
-        for name in waits:
-            dependants.setdefault(name, []).append(step)
-        if not waits:
-            first.append(step)
-    path: list[Step] = []
-    following = first
-    while following:
-        path.append(max(following, key=lambda step: rank[step.id]))
-        following = dependants.get(path[-1].id, [])
-    return path
 
 
 class Pools:
@@ -191,35 +163,33 @@ class ReadyQueue:
         return bool(self._heaps)
 
     def add(self, step: Step) -> None:
-        demand = None if step.ends else (is_exclusive(step), tuple(sorted(amounts(step).items())))
         entry = (bool(step.ends), -self._rank(step), step.index, next(self._added), step)
-        heapq.heappush(self._heaps.setdefault(demand, []), entry)
+        heapq.heappush(self._heaps.setdefault(_demand(step), []), entry)
 
     def take(self) -> Step | None:
         """The most urgent step that may start; it has what it takes from now on."""
         best = None
-        for demand, heap in self._heaps.items():
-            if (best is None or heap[0] < self._heaps[best[0]][0]) and not self._pools.lacks(heap[0][-1]):
-                best = (demand,)
+        for heap in self._heaps.values():
+            if (best is None or heap[0] < best[0]) and not self._pools.lacks(heap[0][-1]):
+                best = heap
         if best is None:
             return None
-        heap = self._heaps[best[0]]
-        step = heapq.heappop(heap)[-1]
-        if not heap:
-            del self._heaps[best[0]]
+        step = heapq.heappop(best)[-1]
+        if not best:
+            del self._heaps[_demand(step)]
         self._pools.take(step)
         return step
 
     def held(self) -> tuple[Step, str, int] | None:
         """The most urgent step that waits for what it takes, what that is, and how many such there are."""
-        best, why, count = None, "", 0
+        best, why, many = None, "", 0
         for heap in self._heaps.values():
             lack = self._pools.lacks(heap[0][-1])
             if lack:
-                count += len(heap)
+                many += len(heap)
                 if best is None or heap[0] < best:
                     best, why = heap[0], lack
-        return None if best is None else (best[-1], why, count)
+        return None if best is None else (best[-1], why, many)
 
     def waiting(self) -> list[tuple[Step, str]]:
         """Steps that could start but for what they take, and what they wait for."""
@@ -236,6 +206,11 @@ class ReadyQueue:
         return waiting
 
 
+def _demand(step: Step) -> object:
+    """What steps have in common that the pools always answer alike."""
+    return None if step.ends else (is_exclusive(step), tuple(sorted(amounts(step).items())))
+
+
 def amounts(step: Step) -> dict[str, int]:
     """How much of which pool a step takes while it runs, or its job does."""
     return dict(step.definition.resources) if step.definition is not None else {}
@@ -248,10 +223,9 @@ def is_exclusive(step: Step) -> bool:
 
 def together(first: Step, second: Step, sizes: Mapping[str, int]) -> bool:
     """Whether two steps may run side by side."""
-    if is_exclusive(first) or is_exclusive(second):
-        return False
-    taken = amounts(first)
-    return all(taken.get(name, 0) + amount <= sizes.get(name, 0) for name, amount in amounts(second).items())
+    pools = Pools(sizes)
+    pools.take(first)
+    return not pools.lacks(second)
 
 
 def widest(steps: Iterable[Step], sizes: Mapping[str, int], satisfied: Callable[[str], bool]) -> int:

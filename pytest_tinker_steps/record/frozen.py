@@ -106,6 +106,21 @@ class Frozen:
         """Ids of the steps, and of the ends of jobs, that have items."""
         return frozenset(self.selection.ids).union(step.id for step in self.ends)
 
+    @cached_property
+    def holders(self) -> tuple[Step, ...]:
+        """Steps whose jobs of earlier sessions run now, and keep what they have taken of the pools."""
+        return tuple(self.by_id[name] for name, job in self.jobs.items() if job.live and name in self.by_id)
+
+    @cached_property
+    def pending(self) -> tuple[Step, ...]:
+        """Selected steps that are not passed over, and the ends of jobs that the session waits for."""
+        steps = [self.by_id[name] for name in self.selection.ids if name not in self.skips]
+        return (*steps, *(step for step in self.ends if step.id in self.waiting))
+
+    def nodeid_of(self, step: Step) -> str:
+        """What pytest calls the item of a step."""
+        return f"{self.nodeid}::{step.node_name}"
+
     def satisfied(self, name: str) -> bool:
         """Whether a need on this step holds without running it in this session."""
         return name in self.assumed or (name in self.standing and self.standing[name].done)

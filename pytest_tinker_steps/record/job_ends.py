@@ -89,9 +89,8 @@ def arrange(
         for need in step.needs:
             if need.state != "started":
                 wanted.setdefault(need.step, []).append(step)
-    starting = {step.id for step in pending if _is_background(step)}
     ends: dict[str, Step] = {}
-    for name in dict.fromkeys([*jobs, *(step.id for step in pending if step.id in starting)]):
+    for name in dict.fromkeys([*jobs, *(step.id for step in coming)]):
         job = jobs.get(name)
         if name not in by_id or (name not in chosen and name not in wanted and job and job.state != PASSED):
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..plan import graph
 from .plan_view import STATUSES, PlannedStep, PlanView
 
 VERSION = 1
@@ -57,7 +58,7 @@ def _step(one: PlannedStep, view: PlanView) -> dict[str, Any]:
         "wave": one.wave or None,
         "seconds": _rounded(one.seconds),
         "resources": {name: amount for name, amount, _ in one.taken},
-        "exclusive": step.definition is not None and step.definition.exclusive,
+        "exclusive": graph.is_exclusive(step),
         "cost": _cost(one),
         "changed_inputs": list(one.changed),
     }

@@ -12,7 +12,6 @@ from .plan_view import PlannedStep, PlanView, Wave, place_name
 LONGEST_PATH = 12
 """Steps of the critical path that are shown; of a longer one, its beginning and its end."""
 
-
 NOWHERE = ("", "")
 """The place of a step that is in no layer and no track."""
 
@@ -87,9 +86,8 @@ def _stretches(view: PlanView) -> dict[int, list[str]]:
 
 def _stretch(place: tuple[str, str], steps: Sequence[Step]) -> str:
     in_order = sorted(steps, key=lambda step: step.index)
-    return (
-        f"  {place_name(*place)}: {named(in_order)} ({len(steps)} {'task' if len(steps) == 1 else 'tasks'})"
-    )
+    count = "1 task" if len(steps) == 1 else f"{len(steps)} tasks"
+    return f"  {place_name(*place)}: {named(in_order)} ({count})"
 
 
 def _place(step: Step) -> tuple[str, str]:

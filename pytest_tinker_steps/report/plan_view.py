@@ -132,7 +132,7 @@ def make(
     runs, blocked = _sorted_out(frozen)
     waves = _waves(runs)
     pools = dict(frozen.plan.definitions.pools)
-    held = [frozen.by_id[name] for name, job in frozen.jobs.items() if job.live and name in frozen.by_id]
+    held = frozen.holders
     expected = None if verify else forecast.simulate(runs, known, workers, pools, held)
     lacks = _lacks(waves, pools, held)
     stuck = {step.id: why for step, why in expected.stuck} if expected else {}
@@ -179,8 +179,7 @@ def make(
 
 def _sorted_out(frozen: Frozen) -> tuple[list[Step], dict[str, str]]:
     """Steps that would run, and those behind a step that cannot, with the id of what blocks them."""
-    pending = [frozen.by_id[name] for name in frozen.selection.ids if name not in frozen.skips]
-    pending += [step for step in frozen.ends if step.id in frozen.waiting]
+    pending = frozen.pending
     runs: list[Step] = []
     blocked: dict[str, str] = {}
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..plan.model import Command, Runner
 from ..plan.shapes import runners
+from . import private_files
 from .ended import Ended
 from .failure import told
 from .mains import command as commands
@@ -156,9 +157,7 @@ def write(handover: Handover, command: Command, env: Mapping[str, str]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    with open(os.open(handover.file, flags, 0o600), "wb") as file:  # noqa: PTH123
-        file.write(os.fsencode(script(handover, command, env)))
+    private_files.write(handover.file, os.fsencode(script(handover, command, env)))
 
 
 def script(handover: Handover, command: Command, env: Mapping[str, str]) -> str:

@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 from distillation import estimate
+from tests import shipped
 from tests.distillation.conftest import ROOT
 
-SPEC = (ROOT / "SPEC.md").read_text(encoding="utf-8")
+SPEC = shipped.the_list()
 DEFINITIONS: dict[str, Any] = yaml.safe_load((ROOT / ".claude/tasks/step_definitions.yaml").read_text())
 STEPS = {key: value for key, value in DEFINITIONS.items() if key.startswith("step_")}
 PLAIN = [key for key in STEPS if re.match(r"step_[1345]_", key)]  # step 2 installs packages
@@ -32,10 +33,32 @@ def section(number: int) -> str:
     return found[0]
 
 
-def test_the_list_has_twenty_boxes_in_order_none_ticked_and_no_other_box() -> None:
-    boxes = re.findall(r"^- \[ \] \*\*STEP (\d+)\*\*: \S.* - \S.*$", SPEC, re.MULTILINE)
+def demand_twenty_open_boxes(text: str) -> None:
+    boxes = re.findall(r"^- \[ \] \*\*STEP (\d+)\*\*: \S.* - \S.*$", text, re.MULTILINE)
     assert [int(number) for number in boxes] == list(range(1, 21))
-    assert len(re.findall(r"\[[ xX]\]", SPEC)) == 20
+    assert len(re.findall(r"\[[ xX]\]", text)) == 20
+
+
+def test_the_list_has_twenty_boxes_in_order_none_ticked_and_no_other_box() -> None:
+    demand_twenty_open_boxes(SPEC)
+
+
+def test_no_tick_is_committed() -> None:
+    committed = shipped.committed_list()
+    if committed is None:
+        pytest.skip("not a git checkout")
+    demand_twenty_open_boxes(committed)
+
+
+def test_the_tests_pass_beside_steps_that_were_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticked = SPEC.replace("- [ ] **STEP 1**", "- [x] **STEP 1**").splitlines()
+    at = next(index for index, line in enumerate(ticked) if line.startswith("- [x] **STEP 1**"))
+    noted = f"{ticked[at]} ✓ [2026-11-20T23:42:00Z] [task_1_1a2b3c4d] (engine: local (so far))"
+    (tmp_path / "SPEC.md").write_text("\n".join([*ticked[:at], noted, *ticked[at + 1 :], ""]))
+    monkeypatch.setattr(shipped, "ROOT", tmp_path)
+    assert shipped.the_list() == SPEC
+    (tmp_path / "SPEC.md").write_text("\n".join([*ticked, ""]))
+    assert shipped.the_list() != SPEC, "a tick by hand stays a tick"
 
 
 def test_the_costs_in_the_plan_are_those_of_the_estimate(

@@ -171,6 +171,12 @@ def test_a_box_is_found_again_while_somebody_writes_a_contradiction_into_the_lis
     assert find(wrong.encode(), "tasks.md", box).line == 2
 
 
+def test_what_a_step_says_of_its_own_track_is_in_the_order_of_the_list() -> None:
+    above = [f"T00{n}" for n in range(1, 9)]
+    rows = "".join(f"- [ ] {name} Work\n" for name in [*above, "T009 (depends on Track A)"])
+    assert parse(f"## Track A\n\n{rows}".encode(), "tasks.md").boxes[-1].depends == tuple(above)
+
+
 def test_what_is_unknown_is_a_warning_with_its_line() -> None:
     built = plan("- [ ] 1. a\n- [ ] 2. b\n  - text\n  - _Depends: 1, 9.9, Track Z, the tests_\n")
     assert needs(built)["2"] == ["1"]

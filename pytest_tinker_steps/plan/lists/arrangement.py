@@ -67,6 +67,7 @@ class _Arrangement:
         self._group_of: dict[int, Part] = {}
         self._led: set[int] = set()  # parts whose needs were looked for further down, by identity
         self._before: dict[int, tuple[str, ...]] = {}
+        self._arranged = False  # some step is in a track, a layer or a group
         self._index = Index(blocks.path, self._boxes)
 
     def result(self) -> tuple[tuple[Box, ...], list[str]]:
@@ -204,7 +205,8 @@ class _Arrangement:
                 else:
                     keys = self._index.keys(mention, line, box, self._boxes[at].scope)
                     if box is not None and mention.kind != "step" and box.key in keys:
-                        keys = set(self._above(at)).intersection(keys)
+                        above = set(self._above(at))
+                        keys = [key for key in keys if key in above]
                 found.update(dict.fromkeys(key for key in keys if key not in members))
         return tuple(found)
 
@@ -356,16 +358,16 @@ class _Arrangement:
 
 def _containers(boxes: Sequence[Box]) -> list[tuple[int, ...]]:
     """By position, the positions of the boxes around, outermost first."""
-    outer: dict[str, list[int]] = {}
+    outer: dict[str | None, int] = {}
     found: list[tuple[int, ...]] = []
     for at, box in enumerate(boxes):
         if box.children:
-            outer.setdefault(box.key, []).append(at)
+            outer.setdefault(box.key, at)
     for box in boxes:
         chain: list[int] = []
         parent = box.parent
-        while parent is not None and outer.get(parent, [-1])[0] not in chain and parent in outer:
-            chain.append(outer[parent][0])
+        while parent in outer and outer[parent] not in chain:
+            chain.append(outer[parent])
             parent = boxes[chain[-1]].parent
         found.append(tuple(reversed(chain)))
     return found

@@ -150,7 +150,9 @@ def _struck(title: str, whole: str) -> bool:
     return bool(inside) and not (after[:1].isalnum() or after[:1] in ("`", '"', "'"))
 
 
-_CODE = re.compile(r"(`+)(.+?)\1")
+CODE = re.compile(r"(`+)(.+?)\1")
+"""Code inside of a line."""
+
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*(?:[ \t]+\"[^\"]*\")?\)")
 _EMPHASIS = (
     re.compile(r"(\*{1,3})(?=\S)(.+?)(?<=\S)\1"),
@@ -175,7 +177,7 @@ def plain(text: str) -> str:
         # NUL cannot stand in a task list, so it can mark a place in one
         return f"\x00{len(kept) - 1}\x00"
 
-    text = _CODE.sub(lambda code: keep(code.group(2)), text.replace("\x00", ""))
+    text = CODE.sub(lambda code: keep(code.group(2)), text.replace("\x00", ""))
     text = _ESCAPE.sub(lambda escape: keep(escape.group(1)), text)
     text = _LINK.sub(r"\1", text)
     for emphasis in _EMPHASIS:

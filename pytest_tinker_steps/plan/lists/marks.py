@@ -6,15 +6,15 @@ import re
 from collections.abc import Callable, Sequence
 
 from ..model import Box
+from .formats import CODE
 
 _MARK = re.compile(r"(?<![\w\]])(?:\[P\]|\(P\))(?![(\w])|(?<=\])\[P\](?!\()")
-_CODE = re.compile(r"(`+).+?\1")
 
 
-def is_marked(box: Box) -> bool:
+def _is_marked(box: Box) -> bool:
     """Say whether the text of a box carries the mark outside of code."""
     text = box.text
-    return ("[P]" in text or "(P)" in text) and _MARK.search(_CODE.sub(" ", text)) is not None
+    return ("[P]" in text or "(P)" in text) and _MARK.search(CODE.sub(" ", text)) is not None
 
 
 class Runs:
@@ -35,8 +35,8 @@ class Runs:
     ) -> None:
         self._unit: dict[int, int] = {}  # the marked box that a step is or is in
         self._run: dict[int, int] = {}  # by step, the first unit of its run
-        found: dict[int, list[int]] = {}
-        marked = [is_marked(box) for box in boxes]
+        found: dict[int, set[int]] = {}
+        marked = [_is_marked(box) for box in boxes]
         last: tuple[int, object] | None = None
         for at in leaves:
             chain = (*containers[at], at)
@@ -49,8 +49,8 @@ class Runs:
             if last is None or last[1] != place:
                 last = (unit, place)
             self._unit[at], self._run[at] = unit, last[0]
-            found.setdefault(last[0], []).append(unit)
-        alone = {run for run, units in found.items() if len(set(units)) == 1}
+            found.setdefault(last[0], set()).add(unit)
+        alone = {run for run, units in found.items() if len(units) == 1}
         self._run = {at: run for at, run in self._run.items() if run not in alone}
         self._now: tuple[int, tuple[str, ...]] | None = None
         self._before: dict[int, tuple[str, ...]] = {}

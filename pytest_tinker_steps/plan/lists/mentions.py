@@ -13,7 +13,7 @@ from typing import Literal
 
 from .formats import plain
 
-Kind = Literal["step", "track", "layer", "group", "phase", "story", "all"]
+MentionKind = Literal["step", "track", "layer", "group", "phase", "story", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Mention:
         last: of a range; empty without one.
     """
 
-    kind: Kind
+    kind: MentionKind
     first: str
     last: str = ""
 
@@ -39,9 +39,11 @@ _ID = (
     r"|[A-Z]{1,4}\d+(?:\.\d+)*[a-z]?|#?\d+(?:\.\d+)*[a-z]?)(?!\w)"
 )
 _ENDS = r"(?!\.\w|-\w)"
-_NAME = r"(?:[A-Z]{1,4}\d{0,2}|\d{1,3})(?!\w)"
+PART_NAME = r"(?:[A-Z]{1,4}\d{0,2}|\d{1,3})(?!\w)"
+"""What a track or a group can be called."""
+
 _TO = r"\s*(?:-|–|—|\.\.|\bto\b|\bthrough\b)\s*"
-_LABELS: dict[str, Kind] = {
+_LABELS: dict[str, MentionKind] = {
     "task": "step", "step": "step", "track": "track", "layer": "layer", "group": "group", "phase": "phase",
     "story": "story", "storie": "story", "item": "step",
 }  # fmt: skip
@@ -51,7 +53,7 @@ _LABEL = re.compile(
 )
 _RANGE = re.compile(rf"({_ID}){_TO}({_ID}){_ENDS}")
 _ALONE = re.compile(rf"({_ID}){_ENDS}")
-_NAMES = re.compile(rf"({_NAME})(?:{_TO}({_NAME}))?{_ENDS}")
+_NAMES = re.compile(rf"({PART_NAME})(?:{_TO}({PART_NAME}))?{_ENDS}")
 _OPENS = re.compile(
     r"\s*(?:->|=>|[,;&+/()\[\]:→]|(?:and|or|on|of|after|all|both|only|the|until)\b)", re.IGNORECASE
 )
@@ -92,7 +94,7 @@ def _mentions(text: str) -> Iterator[Mention]:
         at, open_, kind = max(at + 1, _matched_end(_WORD, text, at)), False, None
 
 
-def _mention(text: str, at: int, kind: Kind | None) -> tuple[Mention | None, int] | None:
+def _mention(text: str, at: int, kind: MentionKind | None) -> tuple[Mention | None, int] | None:
     """The mention that begins here, if one does, and where it ends."""
     if kind is not None and kind != "step":
         named = _NAMES.match(text, at)
@@ -131,7 +133,7 @@ _FREE = re.compile(
 
 def said_in(text: str) -> list[str]:
     """What a title or heading says that it depends on: in brackets, or behind a colon."""
-    if not _maybe(text):
+    if not _may_depend(text):
         return []
     bare = plain(text)
     found = [m.group("round") or m.group("square") or "" for m in _IN_BRACKETS.finditer(bare)]
@@ -145,7 +147,7 @@ def without_said(text: str) -> str:
 
 def said_on(line: str) -> str | None:
     """What a line of its own says (``_Depends: 2.1, 2.2_``, ``**Dependencies:** none``); None for others."""
-    found = _LINE.match(plain(line)) if _maybe(line) else None
+    found = _LINE.match(plain(line)) if _may_depend(line) else None
     return found.group("said") if found else None
 
 
@@ -154,6 +156,7 @@ def is_free(text: str) -> bool:
     return _FREE.search(text) is not None
 
 
-def _maybe(text: str) -> bool:
+def _may_depend(text: str) -> bool:
+    """Whether the patterns are worth a try: most lines say nothing."""
     small = text.lower()
     return any(word in small for word in ("depend", "deps", "blocked", "(after", "[after"))

@@ -18,10 +18,10 @@ from .placement import Part, PartKind
 
 _SPLIT = re.compile(r"(?P<start>.*?)(?P<end>\d+|[A-Z])(?P<letter>[a-z]?)", re.DOTALL)
 _TITLE_ID = re.compile(
+    r"(?:\[[^\[\]]*\]\s*)*"
     r"(?:(?:Task|Step)\s+#?(?P<number>\d+(?:\.\d+)*[a-z]?)(?!\w)"
     r"|(?P<id>[A-Z]{1,4}\d+(?:\.\d+)*|[A-Z]{2,4}-[A-Z0-9]+)(?=[.:)\s]))"
 )
-_LEAD = re.compile(r"(?:\[[^\[\]]*\]\s*)*")
 
 
 class Index:
@@ -46,7 +46,7 @@ class Index:
         others: list[tuple[str, Box]] = []
         for box in boxes:
             self._add(box.id, box)
-            found = _TITLE_ID.match(box.title, _end(_LEAD.match(box.title)))
+            found = _TITLE_ID.match(box.title)
             if found and box.id.startswith("#"):
                 others.append((found.group("number") or found.group("id"), box))
         own = set(self._ids)
@@ -84,16 +84,10 @@ class Index:
             return () if mention.kind == "all" else self._of_parts(mention.kind, mention, line)
         if not mention.last:
             return self._of_step(mention.first, line, box, scope)
-        whole = next(
-            (
-                f"{mention.first}{dash}{mention.last}"
-                for dash in "-–—"
-                if f"{mention.first}{dash}{mention.last}" in self._ids
-            ),
-            "",
-        )
-        if whole:
-            return self._of_step(whole, line, box, scope)
+        for dash in "-–—":
+            whole = f"{mention.first}{dash}{mention.last}"
+            if whole in self._ids:
+                return self._of_step(whole, line, box, scope)
         between = _between(mention, self._series)
         if not between:
             layers = _between(mention, self._names("layer"))
@@ -153,10 +147,6 @@ class Index:
 
     def _warn(self, line: int, what: str, hint: str) -> None:
         self.warnings.append((line, f"{self._path}:{line + 1}: {what}; {hint}"))
-
-
-def _end(found: re.Match[str] | None) -> int:
-    return found.end() if found else 0
 
 
 def _parted(name: str) -> tuple[str, int] | None:

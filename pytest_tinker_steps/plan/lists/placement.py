@@ -14,7 +14,7 @@ from typing import Literal
 from ..model import Box
 from .blocks import Blocks, Heading, Item
 from .formats import plain
-from .mentions import Mention, is_free, mentions, said_in, said_on, without_said
+from .mentions import PART_NAME, Mention, is_free, mentions, said_in, said_on, without_said
 from .tickline import BOX_LINE, split_suffix
 
 PartKind = Literal["track", "layer", "group", "phase", "story", "task", "number"]
@@ -96,13 +96,12 @@ class Layout:
     groups: dict[str, Part] = field(default_factory=dict)
 
 
-_CODE = r"(?:[A-Z]{1,4}\d{0,2}|\d{1,3})(?!\w)"
 _LED = r"\W*(?:\d+(?:\.\d+)*[.):]?\s+)?\W*"
-_GROUP = rf"(?:(?:task|parallel|execution)\s+)*group\s+(?-i:(?P<name>{_CODE}))"
+_GROUP = rf"(?:(?:task|parallel|execution)\s+)*group\s+(?-i:(?P<name>{PART_NAME}))"
 _BEFORE_TRACK = r"[^\w(]|phase|parallel|execution|development|\d"
 _SHORT_LAYER = r"(?-i:L(?P<number>\d{1,2})(?![\w.]))"
 _KINDS: tuple[tuple[PartKind, re.Pattern[str]], ...] = (
-    ("track", re.compile(rf"{_LED}(?:{_BEFORE_TRACK})*\btrack\s+(?-i:(?P<name>{_CODE}))", re.I)),
+    ("track", re.compile(rf"{_LED}(?:{_BEFORE_TRACK})*\btrack\s+(?-i:(?P<name>{PART_NAME}))", re.I)),
     ("layer", re.compile(rf"{_LED}(?:layer\s+(?P<name>\d{{1,2}})(?!\w)|{_SHORT_LAYER})", re.I)),
     ("group", re.compile(rf"{_LED}(?:\w[\w ]*\()?{_GROUP}", re.I)),
     ("phase", re.compile(rf"{_LED}phase\s+(?P<name>\d+[\w.]*|[A-Z](?!\w))", re.I)),
@@ -116,7 +115,7 @@ _NAMED_TRACK = re.compile(
     r"\W*(?P<words>[^\W\d_][^():]*?)\s+track(?:\s+(?P<number>\d+))?\s*(?=$|[(:–—-])", re.I
 )
 _NO_NAME = re.compile(r"\b(?:of|for|in|on|the|to|and)\b", re.I)
-_TRACK_LINE = re.compile(rf"\W*track\s+(?-i:(?P<name>{_CODE}))(?P<rest>.*)", re.I)
+_TRACK_LINE = re.compile(rf"\W*track\s+(?-i:(?P<name>{PART_NAME}))(?P<rest>.*)", re.I)
 _GROUP_LINE = re.compile(rf"\W*(?:\w[\w ]*\()?{_GROUP}\)?(?P<rest>.*)", re.I)
 _TASKS = re.compile(r"(?<!\w)(?:tasks?|steps?)\b(?P<ids>[^()]*)", re.I)
 _BULLET = re.compile(r"\s*(?:[-*+]|\d{1,9}[.)])\s+")
@@ -155,12 +154,14 @@ def _part(line: int, text: str) -> Part:
         if found:
             name = found.group("name") or found.group("number")
             names.append((kind, f"L{int(name)}" if kind == "layer" else name))
-    part = Part(line, tuple(names))
-    part.said += [(said, line) for said in said_in(text)]
-    part.free = is_free(bare)
-    part.aside = _ASIDE.search(bare) is not None
-    part.chained = _CHAINED.search(bare) is not None
-    return part
+    return Part(
+        line,
+        tuple(names),
+        [(said, line) for said in said_in(text)],
+        free=is_free(bare),
+        aside=_ASIDE.search(bare) is not None,
+        chained=_CHAINED.search(bare) is not None,
+    )
 
 
 def _name_track(part: Part, text: str) -> None:
@@ -202,6 +203,7 @@ def own_text(line: str) -> str:
 
 
 def hidden_lines(blocks: Blocks) -> set[int]:
+    """The lines of code, HTML, quotes and front matter, from 0: what stands there is not said."""
     return {line for first, end in blocks.hidden for line in range(first, end)}
 
 
@@ -216,11 +218,11 @@ def _read_lines(entries: Iterable[Entry], blocks: Blocks, layout: Layout) -> Non
     section: Part | None = None
     group: Part | None = None
     for part in layout.parts.values():
-        _grouped(part, layout)
+        _as_group(part, layout)
     for number, line in enumerate(blocks.lines):
         if number in layout.parts:
             section = layout.parts[number]
-            group = _grouped(section, layout)
+            group = _as_group(section, layout)
             continue
         if number in taken or not line.strip():
             continue
@@ -232,7 +234,7 @@ def _read_lines(entries: Iterable[Entry], blocks: Blocks, layout: Layout) -> Non
         group = _map_line(line, number, group, layout)
 
 
-def _grouped(part: Part, layout: Layout) -> Part | None:
+def _as_group(part: Part, layout: Layout) -> Part | None:
     """The group that a part is; of several parts with one name the first says what holds for it."""
     name = part.name("group")
     return layout.groups.setdefault(name, part) if name else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from ...plan.model import (
 )
 from ...record.jobs import folder_of
 from ...record.plain import from_plain, to_plain
+from .. import private_files
 from ..handover import Handover
 
 SPEC = "spec.json"
@@ -104,9 +104,7 @@ def write_spec(spec: JobSpec) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    with open(os.open(spec.job_folder / SPEC, flags, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
-        json.dump(to_plain(spec), file)
+    private_files.write(spec.job_folder / SPEC, json.dumps(to_plain(spec)).encode())
 
 
 def read_spec(folder: Path) -> JobSpec:

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import shipped
 from tests.distillation.conftest import ROOT
 
 SCALED = Path(__file__).parent
@@ -111,6 +112,8 @@ class Copy:
         ours = [source / name for name in OURS]
         for path in (*ours, ROOT / "requirements.txt", ROOT / "constraints.txt"):
             shutil.copy2(path, folder)
+        if not scaled:
+            (folder / "SPEC.md").write_text(shipped.the_list(), encoding="utf-8")
         return cls(folder)
 
     def environment(self) -> dict[str, str]:

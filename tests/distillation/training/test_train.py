@@ -30,22 +30,6 @@ from tests.distillation.training_fakes import (
     outcome,
 )
 
-
-@pytest.fixture(autouse=True)
-def sdk_types(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tinker.types", fakes.fake_types())
-
-
-@pytest.fixture
-def service(folder: Path) -> FakeService:
-    return FakeService(folder / "service")
-
-
-@pytest.fixture
-def run_folder(monkeypatch: pytest.MonkeyPatch, service: FakeService) -> Path:
-    return fakes.connect(monkeypatch, service)
-
-
 # ---------------------------------------------------------------- batches and rates
 
 
@@ -117,16 +101,6 @@ def test_a_checkpoint_is_recorded_only_after_both_of_its_parts_are_saved(
 
 
 # ---------------------------------------------------------------- resume
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "tinker.types", fakes.fake_types())
-        place = tmp_path_factory.mktemp("uninterrupted")
-        folder = laid_out(place / "run")
-        attempt(FakeService(place / "service"), folder)
-        return outcome(folder)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

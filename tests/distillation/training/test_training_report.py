@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,8 @@ from distillation import checkpoints, train, training_job, training_log, trainin
 from distillation.errors import DistillationError, run
 from distillation.jsonl import read_json, write_json, write_rows
 from distillation.training_loop import Schedule
-from tests.distillation import training_fakes as fakes
 from tests.distillation.conftest import ROOT, Events
 from tests.distillation.training_fakes import CONFIG, FakeService, attempt
-
-
-@pytest.fixture(autouse=True)
-def sdk_types(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tinker.types", fakes.fake_types())
-
-
-@pytest.fixture
-def service(folder: Path) -> FakeService:
-    return FakeService(folder / "service")
-
-
-@pytest.fixture
-def run_folder(monkeypatch: pytest.MonkeyPatch, service: FakeService) -> Path:
-    return fakes.connect(monkeypatch, service)
-
 
 # ---------------------------------------------------------------- the trial
 

@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import math
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,35 +22,8 @@ from tests.distillation.training_fakes import (
     Killed,
     attempt,
     killed_after,
-    laid_out,
     outcome,
 )
-
-
-@pytest.fixture(autouse=True)
-def sdk_types(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tinker.types", fakes.fake_types())
-
-
-@pytest.fixture
-def service(folder: Path) -> FakeService:
-    return FakeService(folder / "service")
-
-
-@pytest.fixture
-def run_folder(monkeypatch: pytest.MonkeyPatch, service: FakeService) -> Path:
-    return fakes.connect(monkeypatch, service)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "tinker.types", fakes.fake_types())
-        place = tmp_path_factory.mktemp("uninterrupted")
-        folder = laid_out(place / "run")
-        attempt(FakeService(place / "service"), folder)
-        return outcome(folder)
-
 
 # ---------------------------------------------------------------- not a number
 

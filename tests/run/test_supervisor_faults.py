@@ -23,9 +23,12 @@ from pytest_tinker_steps.record import jobs as states
 from pytest_tinker_steps.record.jobs import ENDED, FAILED, LOST, PASSED, RUNNING, UNSUPERVISED, Job, folder_of
 from pytest_tinker_steps.record.journal import Journal
 from pytest_tinker_steps.run import proctree
-from pytest_tinker_steps.run.background import jobs
+from pytest_tinker_steps.run.background import job_process, jobs
+from pytest_tinker_steps.run.background.job_output import JobOutput
 from pytest_tinker_steps.run.background.job_record import JobRecord
-from pytest_tinker_steps.run.process import JOB, SUPERVISOR
+from pytest_tinker_steps.run.process import JOB, SUPERVISOR, Child
+from pytest_tinker_steps.run.redaction import Redactor
+from pytest_tinker_steps.run.telling import Telling
 
 from .real_jobs import RealJobs, a_monitor, failed, kill, real_jobs
 
@@ -166,6 +169,27 @@ def _start_without_waiting(
     assert found, "it has ended already"
     time.sleep(max(0.0, began + delay - time.monotonic()))
     return found[0]
+
+
+def test_a_job_is_begun_also_when_its_supervisor_dies_before_it_is_told_of_it(
+    real: RealJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(child: Child) -> int:
+        assert child.stdout is not None
+        child.stdout.close()
+        return 0
+
+    monkeypatch.setattr(job_process, "_told_pid", die)
+    spec = real.spec("echo one; exit 3")
+    spec.job_folder.mkdir(parents=True)
+    reading = JobOutput(spec.job_folder, spec, Redactor(()), lambda _: None, Telling(spec.events, print))
+    process = job_process.start_job(spec, spec.job_folder, real.environ)
+    until = time.monotonic() + 10
+    while not process.ended() and time.monotonic() < until:
+        time.sleep(0.01)
+    reading.close()
+    assert job_process.read_exit(spec.job_folder) == 3
+    assert (spec.job_folder / "main.log").read_text() == "one\n"
 
 
 def test_a_job_that_is_killed_has_failed(real: RealJobs) -> None:

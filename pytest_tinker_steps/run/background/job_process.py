@@ -32,12 +32,13 @@ _PAUSE = 0.005
 
 # In the foreground, since a shell makes what runs in the background deaf to SIGINT. Its traps are not
 # inherited; a signal that comes while it waits changes nothing. The exit code is one write, so whoever
-# finds a line feed has all of it.
+# finds a line feed has all of it. The process id is told by a child that a broken pipe does not kill: the
+# supervisor may be dead already, and the job is begun all the same.
 _SHELL = """
 output=$1 exit=$2; shift 2
 trap : HUP INT QUIT TERM
 exec 3<>"$output"
-/bin/sh -c 'echo $$; exec 3<&- >"$0" 2>&1; exec "$@"' "$output" "$@"
+/bin/sh -c '(trap "" PIPE; echo $$) 2>/dev/null; exec 3<&- >"$0" 2>&1; exec "$@"' "$output" "$@"
 code=$?
 echo $code >"$exit"
 exit $code

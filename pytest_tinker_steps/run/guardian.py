@@ -26,6 +26,8 @@ SIGNALS: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 3.0), (signal.SIGKILL
 _LOOK_AT_PARENT_MS = 1000
 _LOOK_ANYWAY_MS = 30_000
 """Where the system tells the parent's end, a look is only for what it may not have told."""
+_NAP_MS = 200
+"""How long lines may wait when others came just now. The pipe holds those of thousands of processes."""
 
 
 class Register:
@@ -86,6 +88,8 @@ def _listen(register: Register, parent: int, parent_lives: Callable[[], bool]) -
 
     The pipe alone does not tell the parent's death: a process that the parent forked without an exec holds
     its writing end too.
+
+    What is registered is of use only then, so nobody is woken for each of many short processes.
     """
     os.set_blocking(0, False)
     poll = select.poll()
@@ -95,13 +99,18 @@ def _listen(register: Register, parent: int, parent_lives: Callable[[], bool]) -
         poll.register(os.pidfd_open(parent), select.POLLIN)
         if parent_lives():
             every = _LOOK_ANYWAY_MS
+    naps = False
     while not register.bye:
-        poll.poll(every)
+        # That the pipe was closed is told without being asked for.
+        poll.modify(0, 0 if naps else select.POLLIN)
+        poll.poll(_NAP_MS if naps else every)
         # Asked before the pipe is emptied: what a dead parent has written is all there then.
         lives = parent_lives()
+        naps = False
         try:
             while data := os.read(0, 65536):
                 register.take(data)
+                naps = True
         except BlockingIOError:
             if lives:
                 continue

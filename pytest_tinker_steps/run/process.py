@@ -317,7 +317,7 @@ class _Guardian:
         """Takes sessions back.
 
         The guardian knows a leader by its start too, so it need not hear at once that one has ended: that
-        goes with the next line, and spares it from being woken twice for each process.
+        goes with the next line.
         """
         with self._lock:
             for pid in pids:
@@ -370,6 +370,7 @@ class _Guardian:
                     sys.executable,
                     # psutil, which is needed where there is no /proc, lies in site-packages.
                     *(("-I", "-S") if proctree.RAW else ("-I",)),
+                    *(("-B",) if sys.dont_write_bytecode else ()),
                     str(Path(__file__).with_name("guardian.py")),
                     self._token,
                     str(os.getpid()),

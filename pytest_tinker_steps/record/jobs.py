@@ -164,9 +164,21 @@ def read_all(state: Path) -> list[Job]:
     Args:
         state: the ``.steps`` folder.
     """
+    jobs = [job for folder in _folders(state) if (job := read(folder)) is not None]
+    return sorted(jobs, key=lambda job: (job.began or "~", job.task_id))
+
+
+def unwritten(state: Path) -> list[Path]:
+    """The folders of jobs whose state nobody has written yet.
+
+    Args:
+        state: the ``.steps`` folder.
+    """
+    return [folder for folder in _folders(state) if not (folder / FILE).exists()]
+
+
+def _folders(state: Path) -> list[Path]:
     try:
-        names = os.listdir(state / JOBS)
+        return [state / JOBS / name for name in os.listdir(state / JOBS)]
     except OSError:
         return []
-    jobs = [job for name in names if (job := read(state / JOBS / name)) is not None]
-    return sorted(jobs, key=lambda job: (job.began or "~", job.task_id))

@@ -369,8 +369,7 @@ class _Guardian:
                 [
                     sys.executable,
                     # psutil, which is needed where there is no /proc, lies in site-packages.
-                    *(("-I", "-S") if proctree.RAW else ("-I",)),
-                    *(("-B",) if sys.dont_write_bytecode else ()),
+                    "-I" + "S" * proctree.RAW + "B" * sys.dont_write_bytecode,
                     str(Path(__file__).with_name("guardian.py")),
                     self._token,
                     str(os.getpid()),

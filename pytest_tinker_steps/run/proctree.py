@@ -115,6 +115,22 @@ def members(groups: Iterable[int], *, newer_than_pid: int | None = None) -> tupl
     return _family(set(groups), newer_than_pid, None)
 
 
+def leader(found: Iterable[Identity]) -> tuple[Identity | None, Identity | None]:
+    """Who leads processes that belong together, and its first child.
+
+    The leader of a session counts when it was there before all the others; one of them may have opened a
+    session of its own. Without a leader, or without a child of it, there is None in its place; without a
+    leader the second is the process that was there first.
+    """
+    wanted = dict(found)
+    rows = [row for pid, start in wanted.items() if (row := _row(pid)) and row[4] == start and not row[5]]
+    rows.sort(key=lambda row: (row[4], row[0]))  # the clock ticks slower than processes are started
+    first = next((row for row in rows if row[0] == row[3] and row[4] == rows[0][4]), None)
+    below = rows if first is None else [row for row in rows if row[1] == first[0]]
+    one, other = (None if row is None else (row[0], row[4]) for row in (first, next(iter(below), None)))
+    return one, other
+
+
 def end(
     find_again: Callable[[], list[Identity]],
     *,

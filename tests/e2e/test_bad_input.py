@@ -471,11 +471,16 @@ def _limit_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (64_000, 64_000))
 
 
+def _no_byte_code() -> dict[str, str]:
+    """The environment of who may not write large files: byte code would be cut as well, and stay."""
+    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def test_a_limit_on_file_sizes_stops_the_run_as_well(project: Project) -> None:
     many(project.path, "true")
     project.write(".task_execution.log", "-" * 60_000 + "\n")
     args = ("-p", "no:cacheprovider", "--steps", "all")
-    stopped(project.start(*args, preexec_fn=_limit_files), project.path)
+    stopped(project.start(*args, preexec_fn=_limit_files, env=_no_byte_code()), project.path)
     assert project.ticked, "up to there it ran"
     assert project.run(*args).ret == 0
     assert len(project.ticked) == 12
@@ -483,7 +488,9 @@ def test_a_limit_on_file_sizes_stops_the_run_as_well(project: Project) -> None:
 
 def test_a_journal_that_cannot_be_written_at_all_starts_nothing(two: Project) -> None:
     log = two.write(".task_execution.log", "-" * 64_000)
-    process = two.start("-p", "no:cacheprovider", "--steps", "all", preexec_fn=_limit_files)
+    process = two.start(
+        "-p", "no:cacheprovider", "--steps", "all", preexec_fn=_limit_files, env=_no_byte_code()
+    )
     output, _ = process.communicate(timeout=30)
     assert output.strip() == (
         f"ERROR: {log}: the journal cannot be written: {os.strerror(errno.EFBIG)}; nothing was started"

@@ -108,6 +108,36 @@ def test_the_group_is_found_without_its_leader(way: str, start: Start, marker: s
     assert pids(proctree.find(NAME, marker, groups=[process.pid])) == {child}
 
 
+@needs_setsid
+def test_the_leader_of_processes_was_there_first_and_leads_its_session(
+    way: str, start: Start, marker: str
+) -> None:
+    process = start("(setsid sleep 60 &); sh -c 'sleep 60 & echo $$; wait'; true")
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    assert soon(lambda: len(proctree.find(NAME, marker)) == 4)
+    leader = (process.pid, proctree.started(process.pid))
+    found = proctree.find(NAME, marker)
+    assert proctree.leader(found) == (leader, (child, proctree.started(child)))
+    assert proctree.leader(reversed(found))[0] == leader
+    assert proctree.leader([one for one in found if one == leader]) == (leader, None)
+    assert proctree.leader([]) == (None, None)
+    stranger = [(pid, began + 1) for pid, began in found]
+    assert proctree.leader(stranger) == (None, None)
+    proctree.end(lambda: proctree.find(NAME, marker), signals=((signal.SIGKILL, 2),))
+
+
+@needs_setsid
+def test_who_leads_a_session_and_came_later_is_no_leader(way: str, start: Start, marker: str) -> None:
+    process = start("sh -c 'sleep 0.1; setsid sleep 60 & echo $$; wait'; true")
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    assert soon(lambda: len(proctree.find(NAME, marker)) == 3)
+    found = [one for one in proctree.find(NAME, marker) if one[0] != process.pid]
+    assert proctree.leader(found) == (None, (child, proctree.started(child)))
+    proctree.end(lambda: proctree.find(NAME, marker), signals=((signal.SIGKILL, 2),))
+
+
 def test_a_number_given_to_another_process_is_nobodys_group(way: str) -> None:
     ours = os.getpid()
     began = proctree.started(ours)

@@ -79,13 +79,14 @@ class JobOutput:
         self._log.close()
 
     def read_again(self, listener: Callable[[str], None]) -> None:
-        """Tells somebody what stands in the log already."""
+        """Tells somebody what stands in the log already, and looks there for criteria."""
         paths = [self._path.with_name(f"{LOG}.{number}") for number in range(KEPT, 0, -1)]
         for path in [*paths, self._path]:
             if path.exists():
                 with path.open(encoding="utf-8", errors="replace", newline="") as file:
                     while text := file.read(_PIECE):
                         listener(text)
+                        self._meet(text)
 
     def _take(self, data: bytes) -> None:
         if data:
@@ -99,6 +100,9 @@ class JobOutput:
         progress = self._progress.feed(text)
         if progress is not None:
             self._telling.seen(*progress)
+        self._meet(text)
+
+    def _meet(self, text: str) -> None:
         if self._criteria is not None:
             self._criteria.feed(text)
             for found in sorted(self._criteria.found - self._telling.met):

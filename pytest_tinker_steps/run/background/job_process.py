@@ -1,8 +1,8 @@
 """The processes of a background job: its own, the shell that waits for it, and whatever they start.
 
 The shell is there so that the job's end is known also when its supervisor was killed meanwhile. It leads
-the job's session, keeps the pipe of its output open for reading, so that a write to it never fails, and
-writes the exit code down.
+the job's session, keeps the pipe of its output open for reading, so that a write to it never fails, sees to
+it that what is in there is kept, and writes the exit code down.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from ...record.jobs import Job
 from .. import handover, proctree
 from ..process import JOB, Child, start_leader
+from . import job_rest
 from .job_spec import EXIT, OUTPUT, JobSpec
 
 STOP_SIGNALS: proctree.Signals = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 2.0))
@@ -26,20 +27,26 @@ STOP_SIGNALS: proctree.Signals = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 2.0))
 
 _SWEEP: proctree.Signals = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
 _KILL: proctree.Signals = _SWEEP[-1:]
-_SHELL_ENDS_WITHIN = 1.0
+_SHELL_ENDS_WITHIN = 5.0
 _TELLS_PID_WITHIN = 10.0
+_BEGINS_WITHIN = 2.0
+"""Seconds in which a shell that was found has begun the job."""
 _PAUSE = 0.005
+_NOBODY: proctree.Identity = (0, 0.0)
 
 # In the foreground, since a shell makes what runs in the background deaf to SIGINT. Its traps are not
 # inherited; a signal that comes while it waits changes nothing. The exit code is one write, so whoever
 # finds a line feed has all of it. The process id is told by a child that a broken pipe does not kill: the
-# supervisor may be dead already, and the job is begun all the same.
+# supervisor may be dead already, and the job is begun all the same. The supervisor keeps its end of that pipe
+# open as long as it lives, so a shell that cannot write to it when the job has ended knows that it is dead.
 _SHELL = """
-output=$1 exit=$2; shift 2
+output=$1 exit=$2 keep=$3; shift 3
 trap : HUP INT QUIT TERM
 exec 3<>"$output"
 /bin/sh -c '(trap "" PIPE; echo $$) 2>/dev/null; exec 3<&- >"$0" 2>&1; exec "$@"' "$output" "$@"
 code=$?
+trap "" PIPE
+echo 2>/dev/null || eval "$keep" <&3 >/dev/null
 echo $code >"$exit"
 exit $code
 """
@@ -76,9 +83,11 @@ class JobProcess:
 
     @classmethod
     def adopted(cls, folder: Path, job: Job) -> JobProcess:
-        """The processes of a job whose supervisor has died."""
+        """The processes of a job whose supervisor has died, maybe before it wrote down which they are."""
         if job.boot != proctree.boot():
-            return cls(folder, job.task_id, (0, 0.0), (0, 0.0))
+            return cls(folder, job.task_id, _NOBODY, _NOBODY)
+        if not job.pid:
+            return cls(folder, job.task_id, *_found(job.task_id))
         return cls(folder, job.task_id, (job.pid, job.start), (job.session, job.session_start))
 
     def descriptors(self) -> list[int]:
@@ -174,7 +183,11 @@ def start_job(spec: JobSpec, folder: Path, environ: Mapping[str, str]) -> JobPro
         command = spec.handover.command
     arguments = ("/bin/sh", "-c", command) if isinstance(command, str) else command
     child = start_leader(
-        ("/bin/sh", "-c", _SHELL, "sh", str(folder / OUTPUT), str(folder / EXIT), *arguments),
+        (
+            *("/bin/sh", "-c", _SHELL, "sh"),
+            *(str(folder / OUTPUT), str(folder / EXIT), job_rest.command(folder)),
+            *arguments,
+        ),
         cwd=cwd,
         env=env,
     )
@@ -184,21 +197,40 @@ def start_job(spec: JobSpec, folder: Path, environ: Mapping[str, str]) -> JobPro
 
 
 def _told_pid(child: Child) -> int:
-    """The process id that the shell tells before the job begins; 0 when it does not come to that."""
+    """The process id that the shell tells before the job begins; 0 when it does not come to that.
+
+    The pipe stays open: it tells the shell that this process lives.
+    """
     assert child.stdout is not None
-    with child.stdout as pipe:
-        poll = select.poll()
-        poll.register(pipe, select.POLLIN)
-        until = time.monotonic() + _TELLS_PID_WITHIN
-        said = b""
-        while not said.endswith(b"\n"):
-            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-                return 0
-            data = os.read(pipe.fileno(), 64)
-            if not data:
-                return 0
-            said += data
+    pipe = child.stdout.fileno()
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    until = time.monotonic() + _TELLS_PID_WITHIN
+    said = b""
+    while not said.endswith(b"\n"):
+        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+            return 0
+        data = os.read(pipe, 64)
+        if not data:
+            return 0
+        said += data
     return int(said)
+
+
+def _found(task_id: str) -> tuple[proctree.Identity, proctree.Identity]:
+    """The job's own process and the shell that waits for it, by the marker; what is not there is nobody.
+
+    The shell has just begun, or the job has just ended, when it has no child: which one shows in a moment.
+    """
+    until = time.monotonic() + _BEGINS_WITHIN
+    while found := proctree.find(JOB, task_id):
+        shell, child = proctree.leader(found)
+        if shell is None:
+            return child or _NOBODY, _NOBODY
+        if child is not None or time.monotonic() > until:
+            return child or _NOBODY, shell
+        time.sleep(_PAUSE)
+    return _NOBODY, _NOBODY
 
 
 def read_exit(folder: Path) -> int | None:

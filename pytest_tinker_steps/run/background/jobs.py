@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,16 +20,12 @@ from .. import handover, proctree
 from ..ended import UNKNOWN_END, exit_words
 from ..process import JOB, MARKERS, SUPERVISOR, Processes, start_detached
 from ..redaction import Redactor, secret_values
-from . import job_lock
+from . import job_lock, job_program
 from .job_handover import end_elsewhere
 from .job_process import STOP_SIGNALS, JobProcess, read_exit, written_end
 from .job_spec import ERRORS, STOP, JobSpec, read_spec, write_spec
 
-PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from pathlib import Path; "
-    "from pytest_tinker_steps.run.background.supervisor import main; main(Path(sys.argv[2]), *sys.argv[3:])"
-)
-"""Run by the interpreter alone: nothing of the user's, and nothing of what is installed, is in its way."""
+PROGRAM = job_program.PROGRAM.format(module="supervisor")
 
 INTERRUPTED = "an interrupted session"
 """Who stops a job that has not become ready when its session is interrupted."""
@@ -63,8 +58,25 @@ def look(state: Path, task_id: str) -> Job | None:
 
 
 def look_all(state: Path) -> list[Job]:
-    """All jobs of a list as they are now, the oldest first."""
+    """All jobs of a list as they are now, the oldest first. One that is just being started is waited for.
+
+    Whoever started it may have been killed before it was written down, and would start it once more.
+    """
+    until = time.monotonic() + _TAKES_OVER_WITHIN
+    for folder in jobs.unwritten(state):
+        while _begins(folder) and time.monotonic() < until:
+            time.sleep(_READY_PAUSE)
     return [look(state, job.task_id) or job for job in jobs.read_all(state)]
+
+
+def _begins(folder: Path) -> bool:
+    """Whether a supervisor lives that has not written down its job yet."""
+    try:
+        task_id = read_spec(folder).task_id
+    except (OSError, ValueError):
+        return False
+    lives = bool(proctree.find(SUPERVISOR, task_id))
+    return lives and jobs.read(folder) is None
 
 
 def _see(folder: Path) -> tuple[Job, bool] | None:
@@ -184,15 +196,7 @@ def adopt_all(state: Path, *, environ: Mapping[str, str]) -> list[Job]:
 def _start_supervisor(folder: Path, task_id: str, environ: Mapping[str, str]) -> proctree.Identity:
     own = {name: value for name, value in environ.items() if name not in MARKERS}
     return start_detached(
-        (
-            sys.executable,
-            *("-I", "-S"),
-            *(("-B",) if sys.dont_write_bytecode else ()),
-            *("-c", PROGRAM),
-            str(Path(__file__).parents[3]),
-            str(folder),
-            *([own["LC_CTYPE"]] if "LC_CTYPE" in own else ()),
-        ),
+        job_program.arguments(PROGRAM, folder, *([own["LC_CTYPE"]] if "LC_CTYPE" in own else ())),
         env={**own, SUPERVISOR: task_id},
         errors=folder / ERRORS,
     )

@@ -107,6 +107,9 @@ class Supervisor:
     def run(self) -> None:
         """Starts the job, or goes on with it; returns when it has ended and that is written down."""
         self._listen()
+        if not self._adopts:
+            # Before anything is written: whoever adopts the job then has to keep its deadlines.
+            self._record.change(began=now(), began_clock=time.monotonic())
         self._record.save(sync=True)
         try:
             why = self._take_over() if self._adopts else self._begin()
@@ -132,7 +135,6 @@ class Supervisor:
     def _begin(self) -> str:
         """Starts the job; why not, if it does not start."""
         spec, record = self._spec, self._record
-        record.change(began=now(), began_clock=time.monotonic())
         if self._stop_asked():
             return self._stopped()
         try:
@@ -141,27 +143,29 @@ class Supervisor:
             self._process = start_job(spec, self._folder, self._env)
         except (OSError, ValueError) as error:
             return f"not started: {self._redactor.text(why_not_started(error))}"
+        self._started()
+        job = record.job
+        record.event("job_started", status="running", command=job.command, pid=job.pid, log=job.log)
+        self._watch(since_ns)
+        return ""
+
+    def _started(self) -> None:
         process = self._process
-        record.change(
+        self._record.change(
             state=RUNNING,
             pid=process.pid,
             start=process.start,
             session=process.session,
             session_start=process.session_start,
         )
-        record.save(sync=True)
-        record.event(
-            "job_started", status="running", command=record.job.command, pid=process.pid, log=record.job.log
-        )
-        self._watch(since_ns)
-        return ""
+        self._record.save(sync=True)
 
     def _take_over(self) -> str:
         """Goes on with a job that another supervisor has started."""
         job = self._record.job
         self._process = JobProcess.adopted(self._folder, job)
-        if not job.pid:
-            self._find()
+        if not job.pid and (self._process.pid or self._process.session):
+            self._started()
         self._late = self._process.ended()
         self._open_output()
         since_ns = 0
@@ -170,17 +174,10 @@ class Supervisor:
         self._telling.met.update(job.met)
         self._record.event("job_adopted", status="running", pid=self._process.pid)
         self._watch(since_ns)
-        if not job.ready:
+        if self._late or not job.ready:
+            # What stands there may have been heard by nobody.
             self._output.read_again(self._readiness.output)
         return ""
-
-    def _find(self) -> None:
-        """Finds a job by its marker: its first supervisor was killed before it could write it down."""
-        found = self._process.left()
-        if found:
-            pid, start = found[0]
-            self._process = JobProcess(self._folder, self._spec.task_id, (pid, start), (0, 0.0))
-            self._record.change(state=RUNNING, pid=pid, start=start)
 
     def _open_output(self) -> None:
         spec = self._spec

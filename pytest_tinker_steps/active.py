@@ -12,8 +12,7 @@ import pytest
 from . import __version__
 from .console import PASSING, Console
 from .plan.model import PlanError, Step
-from .record import lock, state, ticking
-from .record.controller import Controller
+from .record import lock, state
 from .record.frozen import Frozen
 from .record.journal import Journal, JournalError, now
 from .record.places import STATE
@@ -24,6 +23,7 @@ from .run.surroundings import Surroundings, base_environ, layered
 
 if TYPE_CHECKING:
     from .jobwatch import JobWatch
+    from .record.controller import Controller
     from .record.jobs import Job
     from .run.attempt import Emit
     from .run.budget import Budget
@@ -77,6 +77,9 @@ class Active:
             if not self.frozen.dry:
                 self._lock = lock.hold(self.frozen.folder / STATE, self.frozen.run_id)
             return
+        from .record import ticking  # workers neither record nor tick
+        from .record.controller import Controller
+
         log = listfile = None
         if not self.frozen.dry:
             self._refuse_unwritable()
@@ -139,6 +142,8 @@ class Active:
     def _refuse_unwritable(self) -> None:
         if all(name in self.frozen.skips for name in self.frozen.selection.ids):
             return
+        from .record import ticking
+
         why = ticking.writable(self.frozen.path)
         if why and (self.frozen.mode == "run" or self.frozen.untick):
             raise PlanError(

@@ -92,6 +92,19 @@ class StepItem(pytest.Function):
         return super().repr_failure(excinfo)
 
 
+class IdleItem(pytest.Item):
+    """Does nothing, last in the worker's list; never reported, counted or selected."""
+
+    def runtest(self) -> None:
+        return None
+
+    def end(self) -> None:
+        """At the end of the session: tear down what the items before left set up."""
+        call = pytest.CallInfo.from_call(lambda: self.session._setupstate.teardown_exact(None), "teardown")
+        if call.excinfo:
+            self.ihook.pytest_runtest_logreport(report=pytest.TestReport.from_item_and_call(self, call))
+
+
 def in_list_order(items: list[pytest.Item]) -> None:
     """Put the steps among the items into the order of the list, in the places that steps have.
 

@@ -1,4 +1,4 @@
-"""pytest's hooks of a session whose items run in workers of xdist."""
+"""pytest's hooks of the controller of a session whose items run in workers of xdist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from _pytest.junitxml import xml_key
 
-from . import remote, scheduling
+from . import remote
 from .active import Active
 from .console import Console
 from .plan.model import Step
@@ -19,27 +19,22 @@ from .record import deaths
 from .record.journal import JournalError
 from .report import side_by_side
 from .run.attempt import new_task_id
-from .scheduling import IdleItem, StepScheduling
-
-
-class WorkerHooks:
-    """What a worker needs besides."""
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        # After xdist has told the controller the ids: the idle item is nobody's business.
-        session.items.append(IdleItem.from_parent(session, name="idle"))
+from .scheduling import END_OF_TURN, StepScheduling
 
 
 class DistributionHooks:
     """What the controller needs besides; it is what the scheduler asks.
 
     Args:
+        settle: gives all steps that have ended their verdicts.
         forget: drops what was reported of a step so far.
     """
 
-    def __init__(self, active: Active, forget: Callable[[Step], None]) -> None:
+    def __init__(
+        self, active: Active, settle: Callable[[], Sequence[Step]], forget: Callable[[Step], None]
+    ) -> None:
         self.active = active
+        self._settle = settle
         self._forget = forget
         self._frozen = active.frozen  # as a worker gets it that starts now
         self._dumped = ""
@@ -118,7 +113,7 @@ class DistributionHooks:
     def report(self, nodeid: str, step: Step, reason: str) -> None:
         """Tell pytest that a step is skipped, and why."""
         hook = self.active.config.hook
-        reports = scheduling.skip_reports(nodeid, step, self.active.frozen.nodeid, reason)
+        reports = skip_reports(nodeid, step, self.active.frozen.nodeid, reason)
         location = reports[0].location
         hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
         for report in reports:
@@ -172,17 +167,43 @@ class DistributionHooks:
         """Whether a worker was told of all attempts at a step."""
         return self._told.get(worker, 0) >= self._since.get(step.id, 0)
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        step = self.active.frozen.step_of(nodeid)
-        if step is not None:
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Tell the scheduler that the work of a step is done."""
+        done = report.when == "call" or (report.when == "setup" and not report.passed)
+        node = getattr(report, "node", None)
+        if node is None or not done or self._scheduling is None:
+            return
+        if report.passed or not self.active.config.getoption("maxfail"):
+            self._scheduling.tidying_up(node, report.nodeid)
+
+    def settle(self) -> None:
+        """Record the steps that have ended; their verdicts stand from then on."""
+        for step in self._settle():
             name = step.ends or step.id
             self._tally.note(name, self.verdicts().get(name, ""))
+
+    def turn_ends_later(self, node: Any, seconds: float) -> bool:
+        """Have the end of the turn come after what waits in xdist's queue then; False if it may come now."""
+        queue = self.active.config.pluginmanager.getplugin("dsession").queue
+        event = (
+            "runtest_protocol_complete",
+            {"node": node, "item_index": END_OF_TURN, "duration": 0.0},
+        )
+        if seconds:
+            timer = threading.Timer(seconds, queue.put, [event])
+            timer.daemon = True
+            timer.start()
+        elif queue.empty():
+            return False
+        else:
+            queue.put(event)
+        return True
 
     def changed(self) -> None:
         """Show what runs now, and what is done."""
         if self._scheduling is None:
             return
+        self.settle()  # those that were reported as blocked just now
         if self._progress is None:
             self._progress = Progress(self.active.console)
         running = sorted((step for step, _ in self._scheduling.running.values()), key=lambda step: step.index)
@@ -233,3 +254,20 @@ class Progress:
         if self._thread is not None:
             self._thread.join()
         self._console.end_overall()
+
+
+def skip_reports(nodeid: str, step: Step, path: str, reason: str) -> list[pytest.TestReport]:
+    """What a worker would report for an item that is skipped before it starts."""
+    location = (path, step.box.line - 1, f"{step.node_name} {step.title}")
+    now = time.time()
+    reports = []
+    for when, outcome, longrepr in (
+        ("setup", "skipped", (path, step.box.line, f"Skipped: {reason}")),
+        ("teardown", "passed", None),
+    ):
+        values: dict[str, Any] = {"when": when, "outcome": outcome, "longrepr": longrepr}
+        values["steps_reason"] = reason
+        reports.append(
+            pytest.TestReport(nodeid=nodeid, location=location, keywords={}, start=now, stop=now, **values)
+        )
+    return reports

@@ -12,15 +12,13 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from . import collect, keywords, scheduling
+from . import collect, keywords
 from .active import EVENT, Active, distributed
-from .collect import StepFile, StepItem
+from .collect import IdleItem, StepFile, StepItem
 from .plan.model import PlanError, Step
-from .record.controller import OK
 from .record.frozen import Frozen
 from .record.journal import JournalError
-from .report import summary
-from .scheduling import IdleItem
+from .record.tale import OK
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -29,14 +27,12 @@ def plugins(active: Active) -> Iterator[tuple[str, object]]:
     """The hooks that this process needs, with names to register them under."""
     session = Hooks(active)
     yield "session", session
-    if not distributed(active.config):
-        return
-    from .distribution import DistributionHooks, WorkerHooks  # only sessions with workers pay for it
-
     if active.worker:
         yield "worker", WorkerHooks()
-    else:
-        yield "distribution", DistributionHooks(active, session.forget)
+    elif distributed(active.config):
+        from .distribution import DistributionHooks  # only sessions with workers pay for it
+
+        yield "distribution", DistributionHooks(active, session.settle, session.forget)
 
 
 class Hooks:
@@ -47,6 +43,8 @@ class Hooks:
         self._outcomes: dict[str, dict[str, str]] = {}
         self._reasons: dict[str, str] = {}
         self._warned: set[str] = set()
+        self._ended: list[Step] = []
+        self._together = distributed(active.config)
         self._handlers: dict[int, Any] = {}
         self._summing_up = False
 
@@ -187,7 +185,7 @@ class Hooks:
         controller = self.active.controller
         if controller is None or self.frozen.mode == "verify" or step.id in self.frozen.refusals:
             return ""
-        found = scheduling.blocker(step, self.frozen, controller.verdicts)
+        found = self.frozen.blocker(step, controller.verdicts)
         return f"blocked by {found}" if found else ""
 
     @pytest.hookimpl(wrapper=True, trylast=True)
@@ -265,15 +263,28 @@ class Hooks:
         step = self.frozen.step_of(nodeid)
         if controller is None or step is None:
             return
-        controller.settle(
+        controller.end(
             step,
             self._outcomes.pop(step.id, {}),
             self._reasons.pop(step.id, ""),
             warned=step.id in self._warned,
         )
-        self.active.settled(step)
+        self._ended.append(step)
+        if not self._together:
+            self.settle()
+
+    def settle(self) -> list[Step]:
+        """Make the verdicts of all steps that have ended stand; these steps."""
+        controller = self.active.controller
+        ended, self._ended = self._ended, []
+        if controller is None:
+            return []
+        controller.settle()
+        for step in ended:
+            self.active.settled(step)
         if controller.broken:
             self.active.stop(controller.broken)
+        return ended
 
     # -- what is printed
 
@@ -302,6 +313,8 @@ class Hooks:
         return category, letter, word
 
     def pytest_report_header(self) -> list[str]:
+        from .report import summary  # workers print nothing
+
         return summary.header(self.frozen, self.active.short_secrets)
 
     @pytest.hookimpl(tryfirst=True, specname="pytest_terminal_summary")
@@ -316,6 +329,8 @@ class Hooks:
             terminalreporter.write_line("nothing left to do")
         if controller is None or self.frozen.dry:
             return
+        from .report import summary
+
         title, text = summary.of(self.frozen, controller)
         terminalreporter.section(title, sep="-")
         if terminalreporter.no_header or self.active.console.verbosity < 0:
@@ -323,6 +338,15 @@ class Hooks:
                 terminalreporter.write_line(f"! {warning}", yellow=True)
         for line, markup in text:
             terminalreporter.write_line(line, **markup)
+
+
+class WorkerHooks:
+    """What a worker needs besides."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        # After xdist has told the controller the ids: the idle item is nobody's business.
+        session.items.append(IdleItem.from_parent(session, name="idle"))
 
 
 def _reason(call: pytest.CallInfo[None]) -> str:

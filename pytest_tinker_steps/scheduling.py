@@ -3,17 +3,18 @@
 A worker of xdist starts an item only when it knows the one that follows, for the sake of fixtures that both
 use. A scheduler that sends one ready step at a time would therefore wait for ever. So each step, and each
 chunk of tests, is followed by an idle item: the worker begins, and this waits until more is known.
+
+Verdicts are recorded once for all that has happened by then, since the disk is slow. A worker need not wait
+for that: while it tidies up after a step it is told the next one, if that is what it would get anyway.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-import pytest
-
+from .around import Around
 from .plan import graph
 from .plan.model import Step
 from .record.frozen import Frozen
@@ -21,46 +22,12 @@ from .record.frozen import Frozen
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
+END_OF_TURN = -1
+"""In place of an item's index."""
+UNHURRIED = 0.05
+"""Seconds in which steps that end are settled together, while every worker has work."""
 CHUNKS_PER_NODE = 4
 """Ordinary tests are cut so that each worker comes back for more about this often."""
-
-
-class IdleItem(pytest.Item):
-    """Does nothing, last in the worker's list; never reported, counted or selected."""
-
-    def runtest(self) -> None:
-        return None
-
-    def end(self) -> None:
-        """At the end of the session: tear down what the items before left set up."""
-        call = pytest.CallInfo.from_call(lambda: self.session._setupstate.teardown_exact(None), "teardown")
-        if call.excinfo:
-            self.ihook.pytest_runtest_logreport(report=pytest.TestReport.from_item_and_call(self, call))
-
-
-class Around(Protocol):
-    """What the scheduler asks of the session around it, and tells it."""
-
-    def verdicts(self) -> dict[str, str]:
-        """Of the steps that are settled."""
-
-    def report(self, nodeid: str, step: Step, reason: str) -> None:
-        """A step is skipped, and why."""
-
-    def stopped(self) -> str:
-        """Why nothing more may be started, or an empty string."""
-
-    def concluded(self, step: Step) -> bool:
-        """Whether nothing has to be run for the end of a job, which has a verdict then."""
-
-    def crashed(self, step: Step, worker: str) -> bool:
-        """A worker died in the middle of a step; whether the step is tried again."""
-
-    def knows(self, worker: str, step: Step) -> bool:
-        """Whether a worker knows of all attempts at a step."""
-
-    def changed(self) -> None:
-        """Something was started, or has ended."""
 
 
 class StepScheduling:
@@ -94,6 +61,8 @@ class StepScheduling:
         self._late: list[Step] = []  # ends of jobs that nobody waits for
         self._all_over = False  # but those
         self._over: list[Step] = []  # steps that ended since work was last given
+        self._turn_ends_in: float | None = None  # then what has ended by now is settled
+        self._ranks: dict[str, float] = {}
         self._collections: dict[WorkerController, list[str]] = {}
         self._given: dict[WorkerController, list[str]] = {}
         self.running: dict[str, tuple[Step, str]] = {}
@@ -159,8 +128,8 @@ class StepScheduling:
                 self._tests.append(nodeid)
             else:
                 self._steps[nodeid] = step
-        ranks = graph.ranks(self._steps.values(), lambda step: self._seconds(step) or 1.0)
-        self._ready = graph.ReadyQueue(self._pools, lambda step: ranks.get(step.id, 0.0))
+        self._ranks = graph.ranks(self._steps.values(), lambda step: self._seconds(step) or graph.UNKNOWN)
+        self._ready = graph.ReadyQueue(self._pools, self._rank)
         for step in self._frozen.holders:
             self._pools.take(step)
         self._frontier = graph.Frontier(self._steps.values())
@@ -173,6 +142,10 @@ class StepScheduling:
         duration: float = 0,  # noqa: ARG002 - the protocol's
     ) -> None:
         assert self._ids is not None
+        if item_index == END_OF_TURN:
+            self._turn_ends_in = None
+            self._fill()
+            return
         if item_index == len(self._ids):
             return  # the idle item
         given = self._given.get(node)
@@ -180,7 +153,32 @@ class StepScheduling:
         if given and nodeid in given:
             given.remove(nodeid)
             self._note_end(node, nodeid)
-        self._fill()
+        self._end_turn(node)
+
+    def _end_turn(self, node: WorkerController) -> None:
+        """Settle what has ended, once for all that has happened by now; while nobody waits, in a moment."""
+        seconds = UNHURRIED if all(self._given.values()) else 0.0
+        if self._turn_ends_in is not None and self._turn_ends_in <= seconds:
+            return
+        if self._around.turn_ends_later(node, seconds):
+            self._turn_ends_in = seconds
+        else:
+            self._fill()
+
+    def tidying_up(self, node: WorkerController, nodeid: str) -> None:
+        """Note that a worker has done the work of a step, and only the teardown is left.
+
+        It is told the next step, if that is the one which it would get afterwards.
+        """
+        step = self._frozen.step_of(nodeid)
+        if step is None or self._given.get(node) != [nodeid] or node.shutting_down:
+            return
+        if self._again or self._around.stopped():
+            return
+        freed = self._frontier.would_free(step.id, *(over.id for over in self._over))
+        following = self._ready.take(above=max(map(self._rank, freed), default=0.0))
+        if following is not None:
+            self._send(node, [self._start(following, node)])
 
     def mark_test_pending(self, item: str) -> None:
         """Run a test again whose worker died. A step is not: that was its attempt."""
@@ -193,26 +191,24 @@ class StepScheduling:
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Take a dead or ended worker away; the item that it died in, if that is to be reported as failed."""
+        self._around.settle()
         given = self._given.pop(node, [])
         self._collections.pop(node, None)
+        settled = self._around.verdicts()
+        while given and (step := self._frozen.step_of(given[0])) and step.id in settled:
+            self._note_end(node, given.pop(0))
         if not given:
             return None
         crashed, *rest = given
-        self._tests = rest + self._tests
+        for nodeid in reversed(rest):
+            self._take_back(nodeid)
         step = self._frozen.step_of(crashed)
-        if step is None:
-            self._note_end(node, crashed)
-            return crashed
-        settled = step.id in self._around.verdicts()
-        if not settled and self._around.crashed(step, node.gateway.id):
-            del self.running[step.id]
-            self._pools.give_back(step.node_name)
-            self._steps[crashed] = step
-            self._again.append(step)
+        if step is not None and self._around.crashed(step, node.gateway.id):
+            self._again.append(self._unstart(step))
             return None
         # What waits for it is looked at when work is next given: its verdict follows this call.
         self._note_end(node, crashed)
-        return None if settled else crashed
+        return crashed
 
     def not_replaced(self, steps: Collection[str], *, others: bool) -> None:
         """Go on when none comes in place of a dead worker; ``steps``, by their ids, died with it."""
@@ -242,6 +238,7 @@ class StepScheduling:
         self._release(self._frontier.complete(*(step.id for step in over)))
 
     def _fill(self) -> None:
+        self._around.settle()
         stopped = self._around.stopped()
         if stopped:
             self._give_up(stopped)
@@ -269,9 +266,12 @@ class StepScheduling:
                 continue
             work = self._next(node)
             if work:
-                self._given[node] = work
-                assert self._ids is not None
-                node.send_runtest_some([*(self._index[nodeid] for nodeid in work), len(self._ids)])
+                self._send(node, work)
+
+    def _send(self, node: WorkerController, work: list[str]) -> None:
+        assert self._ids is not None
+        self._given[node] += work
+        node.send_runtest_some([*(self._index[nodeid] for nodeid in work), len(self._ids)])
 
     def _release_late(self) -> None:
         """Nothing else can go on: look at the ends of jobs that nobody waits for."""
@@ -288,16 +288,36 @@ class StepScheduling:
     def _next(self, node: WorkerController) -> list[str]:
         step = self._retried(node) or self._ready.take()
         if step is not None:
-            nodeid = self._frozen.nodeid_of(step)
-            del self._steps[nodeid]
-            self.running[step.id] = (step, node.gateway.id)
-            return [nodeid]
+            return [self._start(step, node)]
         if not self._tests or self._pools.alone:
             return []
         size = max(1, len(self._tests) // (CHUNKS_PER_NODE * max(1, len(self._given))))
         chunk, self._tests = self._tests[:size], self._tests[size:]
         self._pools.hold(_tests_on(node), {})
         return chunk
+
+    def _start(self, step: Step, node: WorkerController) -> str:
+        nodeid = self._frozen.nodeid_of(step)
+        del self._steps[nodeid]
+        self.running[step.id] = (step, node.gateway.id)
+        return nodeid
+
+    def _unstart(self, step: Step) -> Step:
+        del self.running[step.id]
+        self._pools.give_back(step.node_name)
+        self._steps[self._frozen.nodeid_of(step)] = step
+        return step
+
+    def _take_back(self, nodeid: str) -> None:
+        """What a dead worker was given and has not begun is for others."""
+        step = self._frozen.step_of(nodeid)
+        if step is None:
+            self._tests.insert(0, nodeid)
+        else:
+            self._ready.add(self._unstart(step))
+
+    def _rank(self, step: Step) -> float:
+        return self._ranks.get(step.id, 0.0)
 
     def _retried(self, node: WorkerController) -> Step | None:
         for step in self._again:
@@ -341,7 +361,7 @@ class StepScheduling:
         settled = step.id in self._frozen.skips or step.id in self._frozen.refusals
         if settled or self._frozen.mode != "run":
             return None
-        return blocker(step, self._frozen, self._around.verdicts())
+        return self._frozen.blocker(step, self._around.verdicts())
 
     def _refuse(self, step: Step, reason: str) -> None:
         nodeid = self._frozen.nodeid_of(step)
@@ -360,37 +380,3 @@ class StepScheduling:
 
 def _tests_on(node: WorkerController) -> str:
     return f"the tests on {node.gateway.id}"
-
-
-def blocker(step: Step, frozen: Frozen, verdicts: dict[str, str]) -> str | None:
-    """What keeps a step whose turn has come from running: ``step_4 (failed)``, or None."""
-    reached = {
-        name: "passed" if verdict == "done" else verdict
-        for name in (need.step for need in step.needs)
-        if (verdict := verdicts.get(name))
-    }
-    waited = frozenset(
-        need.step
-        for need in step.needs
-        if need.step in frozen.selected and (need.step in reached or not frozen.satisfied(need.step))
-    )
-    found = graph.blocked_by(step, reached, waited)
-    # The end of a job is the last word on its step, and people know the step.
-    return found.replace("@ended (", " (") if found else None
-
-
-def skip_reports(nodeid: str, step: Step, path: str, reason: str) -> list[pytest.TestReport]:
-    """What a worker would report for an item that is skipped before it starts."""
-    location = (path, step.box.line - 1, f"{step.node_name} {step.title}")
-    now = time.time()
-    reports = []
-    for when, outcome, longrepr in (
-        ("setup", "skipped", (path, step.box.line, f"Skipped: {reason}")),
-        ("teardown", "passed", None),
-    ):
-        values: dict[str, Any] = {"when": when, "outcome": outcome, "longrepr": longrepr}
-        values["steps_reason"] = reason
-        reports.append(
-            pytest.TestReport(nodeid=nodeid, location=location, keywords={}, start=now, stop=now, **values)
-        )
-    return reports

@@ -41,7 +41,7 @@ ONLY_IN = {
     "yaml": {"plan/shapes/yaml_source.py", "run/probing/file_probes.py"},
     "markdown_it": {"plan/lists/blocks.py"},
     "psutil": {"run/proctree.py"},
-    "xdist": {"distribution.py", "scheduling.py"},
+    "xdist": {"around.py", "distribution.py", "scheduling.py"},
     "subprocess": KNOWS_PROCESSES,
 }
 

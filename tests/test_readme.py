@@ -312,7 +312,8 @@ def _events_in_the_code() -> set[str]:
     """Names of events: in calls that emit or record one, in records that are written out, in constants."""
     package = ROOT / "pytest_tinker_steps"
     named: list[ast.expr] = []
-    for path in [*sorted((package / "run").rglob("*.py")), package / "record" / "controller.py"]:
+    record = [package / "record" / name for name in ("boxes.py", "controller.py")]
+    for path in [*sorted((package / "run").rglob("*.py")), *record]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 place = NAMED_BY.get(node.func.attr, len(node.args))

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from pytest_tinker_steps.distribution import skip_reports
 from pytest_tinker_steps.plan import graph
 from pytest_tinker_steps.plan.model import Need, Step
 from pytest_tinker_steps.record.frozen import Frozen, Wishes
-from pytest_tinker_steps.scheduling import CHUNKS_PER_NODE, StepScheduling, blocker, skip_reports
+from pytest_tinker_steps.scheduling import CHUNKS_PER_NODE, END_OF_TURN, UNHURRIED, StepScheduling
 
 from .record.sessions import a_list, a_plan, a_session, decide, true_steps
 
@@ -50,6 +51,17 @@ class Around:
     def report(self, nodeid: str, step: Step, reason: str) -> None:
         self.session._report(nodeid, step, reason)
 
+    def settle(self) -> None:
+        ended: dict[str, str] = getattr(self.session, "ended", {})
+        self.session.verdicts.update(ended)
+        ended.clear()
+
+    def turn_ends_later(self, node: Any, seconds: float) -> bool:
+        assert node in self.session.scheduling.nodes
+        turns: list[float] = getattr(self.session, "turns", [])
+        turns.append(seconds)
+        return bool(seconds) or getattr(self.session, "later", False)
+
     def stopped(self) -> str:
         return getattr(self.session, "stopped", "")
 
@@ -80,6 +92,9 @@ class Session:
         steps = [f"SPEC.md::step_{name}" for name in frozen.selection.ids]
         self.ids = [*[f"test_own.py::test_{n}" for n in range(tests)], *steps] if ids is None else ids
         self.verdicts: dict[str, str] = {}
+        self.ended: dict[str, str] = {}  # verdicts that do not stand yet
+        self.turns: list[float] = []  # in how many seconds the ends of turns were asked for
+        self.later = False  # whether more has happened that comes before the end of the turn
         self.skipped: list[tuple[str, str]] = []
         self.stopped = ""
         self.tries: dict[str, int] = {}
@@ -117,7 +132,7 @@ class Session:
         for index in node.sent[-1][:-1]:
             step = self.frozen.step_of(self.ids[index])
             if step is not None:
-                self.verdicts[step.id] = verdict
+                self.ended[step.id] = verdict
             scheduling.mark_test_complete(node, index, 0.1)
 
     def die(self, node: MockNode) -> str | None:
@@ -324,9 +339,134 @@ def test_a_blocked_step_is_reported_as_a_worker_would() -> None:
 
 def test_a_need_that_was_done_but_is_not_in_the_session_does_not_block() -> None:
     session = frozen(2, ticked=(1,))
-    assert blocker(session.by_id["2"], session, {}) is None
-    assert blocker(session.by_id["2"], session, {"1": "done"}) is None
-    assert blocker(session.by_id["2"], session, {"1": "failed"}) == "step_1 (failed)"
+    assert session.blocker(session.by_id["2"], {}) is None
+    assert session.blocker(session.by_id["2"], {"1": "done"}) is None
+    assert session.blocker(session.by_id["2"], {"1": "failed"}) == "step_1 (failed)"
+
+
+# -- a worker that tidies up
+
+
+def tidy(session: Session, node: MockNode) -> None:
+    """The worker has done the work of what it was sent last, and tears down."""
+    scheduling: Any = session.scheduling
+    scheduling.tidying_up(node, session.ids[node.sent[-1][0]])
+
+
+def test_a_worker_that_tidies_up_is_told_what_it_would_get_anyway() -> None:
+    session = Session(side_by_side(4))
+    first, second = session.nodes
+    tidy(session, first)
+    assert first.sent == [[0, 4], [2, 4]]
+    tidy(session, first)
+    assert first.sent == [[0, 4], [2, 4]], "one is enough"
+    complete(session, first, 0)
+    assert (first.sent, second.sent) == ([[0, 4], [2, 4]], [[1, 4]])
+    complete(session, first, 2)
+    assert (first.sent, second.sent) == ([[0, 4], [2, 4], [3, 4]], [[1, 4]])
+
+
+def complete(session: Session, node: MockNode, index: int, verdict: str = "passed") -> None:
+    scheduling: Any = session.scheduling
+    step = session.frozen.step_of(session.ids[index])
+    assert step is not None
+    session.ended[step.id] = verdict
+    scheduling.mark_test_complete(node, index, 0.1)
+
+
+def test_what_waits_for_the_step_goes_first_when_it_is_as_urgent() -> None:
+    # 3 and 4 wait for 1; 2 is as urgent as they are, 5 heads a longer chain.
+    session = Session(frozen(6, {1: "", 2: "", 3: "1", 4: "1", 5: "", 6: "5"}), nodes=1)
+    (node,) = session.nodes
+    assert session.running(node) == ["1"]
+    tidy(session, node)
+    assert session.running(node) == ["5"], "it goes before 3 and 4"
+    complete(session, node, 0)
+    tidy(session, node)
+    assert len(node.sent) == 2, "2 is no more urgent than 6, which waits for 5"
+    complete(session, node, 4)
+    assert session.running(node) == ["2"]
+
+
+@pytest.mark.parametrize("takes", ["  resources: {gpu: 1}\n", "  exclusive: true\n"])
+def test_what_waits_for_something_that_the_step_has_taken_may_go_first(takes: str) -> None:
+    given = {1: f"  needs: []\n{takes}", 2: f"  needs: []\n{takes}", 3: "  needs: []\n"}
+    pools = "pools: {gpu: 1}\n" if "gpu" in takes else ""
+    plan = a_plan(a_list("One", "Two", "Three"), pools + true_steps(3, given))
+    session = Session(a_session(plan, decide(plan, None)), nodes=1)
+    (node,) = session.nodes
+    tidy(session, node)
+    assert node.sent == [[0, 3]]
+    complete(session, node, 0)
+    assert session.running(node) == ["2"]
+
+
+def test_a_session_that_is_stopped_tells_nobody_what_comes_next() -> None:
+    session = Session(side_by_side(4))
+    session.stopped = "the disk is full"
+    tidy(session, session.nodes[0])
+    assert session.nodes[0].sent == [[0, 4]]
+
+
+def test_a_worker_that_dies_while_it_tidies_up_leaves_the_next_step_to_others() -> None:
+    session = Session(side_by_side(3))
+    first, second = session.nodes
+    tidy(session, first)
+    assert session.die(first) == "SPEC.md::step_1"
+    session.end(second)
+    assert session.running(second) == ["3"]
+    session.end(second)
+    assert session.verdicts == {"1": "failed", "2": "passed", "3": "passed"}
+    assert session.scheduling.tests_finished
+
+
+def test_a_worker_that_dies_after_it_has_tidied_up_died_in_the_next_step() -> None:
+    session = Session(side_by_side(3))
+    first, _ = session.nodes
+    tidy(session, first)
+    session.ended["1"] = "passed"
+    assert session.die(first) == "SPEC.md::step_3"
+    assert session.verdicts == {"1": "passed", "3": "failed"}
+
+
+# -- turns
+
+
+def test_while_more_has_happened_nothing_is_settled_and_nothing_that_waits_is_given() -> None:
+    session = Session(frozen(4, {1: "", 2: "", 3: "1, 2"}))
+    first, second = session.nodes
+    scheduling: Any = session.scheduling
+    session.later = True
+    session.end(first)
+    session.end(second)
+    assert (session.verdicts, len(first.sent)) == ({}, 1)
+    scheduling.mark_test_complete(first, END_OF_TURN, 0.0)
+    assert session.verdicts == {"1": "passed", "2": "passed"}
+    assert session.running(first) == ["3"]
+    assert session.turns == [0.0], "one end of a turn is enough"
+
+
+def test_while_every_worker_has_work_ends_are_settled_together_in_a_moment() -> None:
+    session = Session(side_by_side(6))
+    first, second = session.nodes
+    tidy(session, first)
+    tidy(session, second)
+    complete(session, first, 0)
+    complete(session, second, 1)
+    assert (session.turns, session.verdicts) == ([UNHURRIED], {})
+    complete(session, first, 2)
+    assert session.turns == [UNHURRIED, 0.0], "a worker waits"
+    assert session.verdicts == {"1": "passed", "2": "passed", "3": "passed"}
+    assert session.running(first) == ["5"]
+
+
+def test_a_death_ends_the_turn() -> None:
+    session = Session(frozen(3, {1: "", 2: "", 3: "1"}))
+    first, second = session.nodes
+    session.later = True
+    session.end(first)
+    assert session.die(second) == "SPEC.md::step_2"
+    assert session.verdicts == {"1": "passed", "2": "failed"}
 
 
 # -- workers that die

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
 from typing import TypeVar
 
@@ -56,6 +56,13 @@ class Frontier:
                     del self._waiting[dependant]
                     freed.append(self._places[dependant])
         return [step for _, step in sorted(freed, key=lambda placed: placed[0])]
+
+    def would_free(self, *names: str) -> Iterator[Step]:
+        """The steps that could start if these were over, too."""
+        for name in names:
+            for dependant in self._dependants.get(name, ()):
+                if self._waiting[dependant].issubset(names):
+                    yield self._places[dependant][1]
 
 
 def waves(steps: Iterable[Step], satisfied: Callable[[str], bool]) -> list[list[Step]]:
@@ -166,8 +173,17 @@ class ReadyQueue:
         entry = (bool(step.ends), -self._rank(step), step.index, next(self._added), step)
         heapq.heappush(self._heaps.setdefault(_demand(step), []), entry)
 
-    def take(self) -> Step | None:
-        """The most urgent step that may start; it has what it takes from now on."""
+    def take(self, *, above: float | None = None) -> Step | None:
+        """The most urgent step that may start; it has what it takes from now on.
+
+        Args:
+            above: only one that would also be taken when more is given back, and steps up to this rank are
+                added.
+        """
+        if above is not None and (
+            not self._heaps or self.held() or min(self._heaps.values())[0][:2] >= (False, -above)
+        ):
+            return None
         best = None
         for heap in self._heaps.values():
             if (best is None or heap[0] < best[0]) and not self._pools.lacks(heap[0][-1]):

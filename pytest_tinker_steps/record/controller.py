@@ -1,23 +1,24 @@
 """What becomes of a session's events: verdicts, the journal, the ticks, the summary.
 
 There is one controller in a session, also when workers run the steps. Events of a step come in the
-order in which they happened; a step is settled once, after its last event.
+order in which they happened; a step ends once, after its last event. Its verdict stands when it is
+settled: then it is on the disk, and the box says so. Steps that end at the same time are settled at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..plan.model import Step
+from .boxes import Boxes
 from .frozen import Frozen
 from .journal import Journal, JournalError, now
 from .places import logs_of
-from .state import COST, FINISHED, INTERRUPTED, STARTED, TICKED, UNTICKED, Records
+from .state import COST, FINISHED, INTERRUPTED, STARTED, Records
 from .tale import Tale
-from .ticking import Edit, ListFile
+from .ticking import ListFile
 
 if TYPE_CHECKING:
     from .jobs import Job
@@ -27,9 +28,6 @@ Show = Callable[[Step, Event], None]
 
 UNRECORDED = ("output", "phase_started", "waiting")
 """Events that are only shown; so is every event with ``shown``."""
-
-OK = ("passed", "done", "started", "warned", "assumed", "not run", "not verified")
-"""Verdicts that leave the exit code at 0."""
 
 
 class Controller:
@@ -53,12 +51,15 @@ class Controller:
     ) -> None:
         self.frozen = frozen
         self.journal = journal
-        self.listfile = listfile
         self.records = records
         self.tales: dict[str, Tale] = {}
         self.verdicts: dict[str, str] = {}
         self.broken = ""
+        self._ended: list[tuple[Step, Tale, Event]] = []  # recorded, and not settled
         self.tick_problems: list[str] = []
+        self._boxes = None
+        if listfile is not None:
+            self._boxes = Boxes(frozen, listfile, self._append, show, self.tick_problems)
         self._show = show
         self._finished = False
 
@@ -95,15 +96,9 @@ class Controller:
         said = [self._record_fallen(name, job) for name, job in self.frozen.fallen.items()]
         for name, standing in self.frozen.standing.items():
             if standing.reconcile:
-                said.append(self._reconcile(self.frozen.by_id[name]))
+                assert self._boxes is not None
+                said.append(self._boxes.tick_late(self.frozen.by_id[name], self.records.of(name)))
         return said
-
-    def _reconcile(self, step: Step) -> str:
-        old = self.records.of(step.id)
-        edit = self._tick(step, old.finished, old.task_id, old.note)
-        if edit.done:
-            return f"step_{step.id} passed before ({old.task_id}) and is ticked now: {self._place(edit)}"
-        return f"step_{step.id} passed before ({old.task_id}) and cannot be ticked: {edit.message}"
 
     def _record_fallen(self, name: str, job: Job) -> str:
         """Give the attempt of a job that failed while no session looked its verdict."""
@@ -134,6 +129,7 @@ class Controller:
         if self.journal is None or self._finished:
             return
         self._finished = True
+        self.settle()
         try:
             for name, tale in self.tales.items():
                 if tale.task_id and not tale.verdict and not tale.job:
@@ -195,18 +191,26 @@ class Controller:
             self._append(event)
         self._show(step, event)
 
-    def _append(self, event: Event, sync: bool = False) -> None:
+    def _append(self, event: Event) -> None:
         assert self.journal is not None
         try:
-            self.journal.append(sync=sync, **{key: value for key, value in event.items() if key != "sync"})
+            self.journal.append(**{key: value for key, value in event.items() if key != "sync"})
+        except JournalError as error:
+            self.broken = self.broken or str(error)
+            raise
+
+    def _sync(self) -> None:
+        assert self.journal is not None
+        try:
+            self.journal.sync()
         except JournalError as error:
             self.broken = self.broken or str(error)
             raise
 
     # -- verdicts
 
-    def settle(self, step: Step, outcomes: Mapping[str, str], reason: str = "", warned: bool = False) -> None:
-        """Give a step its verdict, record it, then edit its box.
+    def end(self, step: Step, outcomes: Mapping[str, str], reason: str = "", warned: bool = False) -> None:
+        """Give a step that has ended its verdict; ``settle`` makes it stand.
 
         Args:
             outcomes: ``setup``, ``call``, ``teardown`` -> ``passed``, ``failed``, ``skipped``.
@@ -231,13 +235,26 @@ class Controller:
             return
         try:
             if tale.task_id:
-                self._settle_attempt(step, tale)
+                self._end_attempt(step, tale)
             elif tale.verdict in ("failed", "blocked"):
                 event = "blocked" if tale.verdict == "blocked" else "not_started"
                 self._append(self._event(step, tale, event, tale.verdict, message=reason))
         except JournalError:
-            # What is not recorded did not pass.
-            self._give(step.id, tale, "failed" if tale.verdict == "passed" else tale.verdict)
+            self._withdraw(step, tale)
+
+    def settle(self) -> None:
+        """Put the verdicts since the last call on the disk, then edit the boxes: once for all of them."""
+        ended, self._ended = self._ended, []
+        if not ended:
+            return
+        try:
+            self._sync()
+        except JournalError:
+            for step, tale, _ in ended:
+                self._withdraw(step, tale)
+            return
+        assert self._boxes is not None
+        self._boxes.edit(ended)
 
     def crashed(self, step: Step, reason: str, task_id: str) -> None:
         """Settle the attempt of a worker that died in the middle of it.
@@ -250,7 +267,7 @@ class Controller:
             return
         tale = self.tale(step.id)
         tale.task_id = tale.task_id or task_id
-        self.settle(step, {"call": "failed"}, reason)
+        self.end(step, {"call": "failed"}, reason)
 
     def conclude(self, step: Step) -> None:
         """Let the end of a job, which nothing runs for, have the verdict of the step itself."""
@@ -278,10 +295,12 @@ class Controller:
         tale = self.tale(step.id)
         return "skipped" if tale.task_id else "blocked"
 
-    def _settle_attempt(self, step: Step, tale: Tale) -> None:
+    def _withdraw(self, step: Step, tale: Tale) -> None:
+        """What is not recorded did not pass."""
+        self._give(step.id, tale, "failed" if tale.verdict == "passed" else tale.verdict)
+
+    def _end_attempt(self, step: Step, tale: Tale) -> None:
         verify = self.frozen.mode == "verify"
-        note = "; ".join(tale.notes)
-        stamp = now()
         more: dict[str, Any] = {}
         if tale.verdict == "started" and tale.job:
             more["pid"] = tale.job.pid
@@ -290,10 +309,9 @@ class Controller:
             tale,
             "verify_finished" if verify else FINISHED,
             tale.verdict,
-            timestamp=stamp,
             seconds=tale.seconds,
             message=tale.reason,
-            note=note,
+            note="; ".join(tale.notes),
             text=step.box.text,
             unverified=tale.unverified,
             metrics=tale.metrics,
@@ -301,27 +319,8 @@ class Controller:
             next=self._next(step),
             **more,
         )
-        self._append(finished, sync=True)
-        # From here on the verdict stands; what else cannot be recorded is told as `broken`.
-        with contextlib.suppress(JournalError):
-            self._edit_list(step, tale, stamp, note)
-        self._show(step, finished)
-
-    def _edit_list(self, step: Step, tale: Tale, stamp: str, note: str) -> None:
-        if self.frozen.mode == "verify":
-            if tale.verdict == "failed" and self.frozen.untick:
-                self._untick(step, tale, "its tick does not hold")
-        elif tale.verdict == "started":
-            if self.listfile is not None and self.listfile.is_ticked(step.box):
-                self._untick(step, tale, "its job has not ended")
-        elif tale.verdict == "passed":
-            edit = self._tick(step, stamp, tale.task_id, note)
-            if edit.done:
-                self._show(step, self._event(step, tale, TICKED, "passed", place=self._place(edit)))
-            else:
-                self._show(step, self._event(step, tale, "tick_failed", "failed", message=edit.message))
-        else:
-            self._untick_if_ticked(step, tale)
+        self._append(finished)
+        self._ended.append((step, tale, finished))
 
     def _next(self, step: Step) -> str:
         steps = self.frozen.plan.steps
@@ -336,39 +335,3 @@ class Controller:
             "timestamp": now(),
             **more,
         }
-
-    # -- the list
-
-    def _tick(self, step: Step, stamp: str, task_id: str, note: str) -> Edit:
-        assert self.listfile is not None
-        edits = self.listfile.tick(step.box, f"{stamp[:19]}Z", task_id, note)
-        self._record_edits(step, task_id, edits, TICKED, "passed")
-        return edits[0]
-
-    def _untick_if_ticked(self, step: Step, tale: Tale) -> None:
-        assert self.listfile is not None
-        if self.listfile.is_ticked(step.box):
-            before = step.box.done
-            why = "it was run again and failed" if before else "somebody ticked it, but the attempt failed"
-            self._untick(step, tale, why)
-
-    def _untick(self, step: Step, tale: Tale, why: str) -> None:
-        assert self.listfile is not None
-        edits = self.listfile.untick(step.box)
-        self._record_edits(step, tale.task_id, edits, UNTICKED, "failed")
-        place = self._place(edits[0])
-        if edits[0].done:
-            self._show(step, self._event(step, tale, UNTICKED, "failed", place=place, message=why))
-            tale.warnings.append(f"un-ticked: {why}")
-
-    def _record_edits(self, step: Step, task_id: str, edits: Iterable[Edit], event: str, status: str) -> None:
-        who = {"step": step.id, "task_id": task_id}
-        for edit in edits:
-            if not edit.done:
-                self.tick_problems.append(f"step_{step.id}: {edit.message}")
-                self._append({"event": "tick_failed", "status": "failed", **who, "message": edit.message})
-            elif edit.changed or event == TICKED:
-                self._append({"event": event, "status": status, **who, "place": self._place(edit)})
-
-    def _place(self, edit: Edit) -> str:
-        return f"{self.frozen.plan.tasklist.path}:{edit.line}"

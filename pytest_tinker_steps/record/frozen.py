@@ -125,6 +125,26 @@ class Frozen:
         """Whether a need on this step holds without running it in this session."""
         return name in self.assumed or (name in self.standing and self.standing[name].done)
 
+    def blocker(self, step: Step, verdicts: Mapping[str, str]) -> str | None:
+        """What keeps a step whose turn has come from running: ``step_4 (failed)``, or None.
+
+        Args:
+            verdicts: of the steps that are settled.
+        """
+        reached = {
+            name: "passed" if verdict == "done" else verdict
+            for name in (need.step for need in step.needs)
+            if (verdict := verdicts.get(name))
+        }
+        waited = frozenset(
+            need.step
+            for need in step.needs
+            if need.step in self.selected and (need.step in reached or not self.satisfied(need.step))
+        )
+        found = graph.blocked_by(step, reached, waited)
+        # The end of a job is the last word on its step, and people know the step.
+        return found.replace("@ended (", " (") if found else None
+
     def step_of(self, nodeid: str) -> Step | None:
         """The step that a node id names, if it is one of this list."""
         prefix = f"{self.nodeid}::step_"

@@ -97,14 +97,28 @@ class Journal:
             line = b"\n" + line
         try:
             written = os.write(self._fd, line)
-            self._torn = written != len(line)
-            if self._torn:
-                raise JournalError(f"{self.path}: the journal cannot be written: the disk is full")
-            if sync:
-                os.fsync(self._fd)
         except OSError as error:
-            raise JournalError(f"{self.path}: the journal cannot be written: {error.strerror}") from None
+            raise self._refused(error) from None
+        self._torn = written != len(line)
+        if self._torn:
+            raise JournalError(f"{self.path}: the journal cannot be written: the disk is full")
+        if sync:
+            self.sync()
         return record
+
+    def sync(self) -> None:
+        """Return when all records are on the disk.
+
+        Raises:
+            JournalError: they may not be.
+        """
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: OSError) -> JournalError:
+        return JournalError(f"{self.path}: the journal cannot be written: {error.strerror}")
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from .jobs import Job
 
 
+OK = ("passed", "done", "started", "warned", "assumed", "not run", "not verified")
+"""Verdicts that leave the exit code at 0."""
+
+
 @dataclass
 class Tale:
     """What is known of one step in this session.

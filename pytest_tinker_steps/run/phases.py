@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..plan.model import Check, Command, Definition, RetryCause, Runner
-from . import checks
 from .ended import why_not_started
 from .failure import PhaseFailed, checks_failed, process_failed
 from .mains import command
-from .runner import CheckRunner
 from .surroundings import Surroundings
 from .telling import Telling
 
@@ -250,6 +248,9 @@ def run_checks(
     at: Setting, phase: str, todo: Sequence[Check], *, env: Mapping[str, str], fail_fast: bool
 ) -> tuple[CheckResult, ...]:
     """Run checks side by side, an event for each."""
+    from . import checks  # only steps with checks pay for it
+    from .runner import CheckRunner
+
     around = at.around
     runner = CheckRunner(
         cwd=around.cwd(at.definition.cwd),

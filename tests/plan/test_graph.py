@@ -330,6 +330,64 @@ def test_two_steps_run_side_by_side_if_the_pools_have_enough_for_both() -> None:
     assert not graph.together(four, three, sizes)
 
 
+# -- who goes next
+
+
+DEMANDS = (
+    "",
+    ", resources: {gpu: 1}",
+    ", resources: {gpu: 2}",
+    ", resources: {seat: 1}",
+    ", exclusive: true",
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(st.tuples(st.sampled_from(DEMANDS), st.integers(1, 3)), min_size=2, max_size=6),
+    st.lists(st.booleans(), min_size=6, max_size=6),
+)
+def test_who_is_taken_early_is_who_would_be_taken_afterwards(
+    wanted: list[tuple[str, int]], waits: list[bool]
+) -> None:
+    count = len(wanted)
+    texts = (f"step_{n}: {{main: 'true'{demand}}}" for n, (demand, _) in enumerate(wanted, start=1))
+    built = plan(boxes(*range(1, count + 1)), "\n".join(["pools: {gpu: 2, seat: 1}", *texts]))
+    rank = {str(n): float(value) for n, (_, value) in enumerate(wanted, start=1)}
+    first, *others = built.steps
+    behind = [step for step, waits_for_it in zip(others, waits, strict=False) if waits_for_it]
+
+    def begun() -> tuple[graph.Pools, graph.ReadyQueue]:
+        pools = graph.Pools(dict(built.definitions.pools))
+        queue = graph.ReadyQueue(pools, lambda step: rank[step.id])
+        pools.take(first)
+        for step in others:
+            if step not in behind:
+                queue.add(step)
+        return pools, queue
+
+    _, queue = begun()
+    early = queue.take(above=max((rank[step.id] for step in behind), default=0.0))
+    pools, queue = begun()
+    pools.give_back(first.node_name)
+    for step in behind:
+        queue.add(step)
+    late = queue.take()
+    assert early in (None, late)
+    if not behind and not any(demand for demand, _ in wanted):
+        assert early == late, "nothing speaks against it"
+
+
+def test_what_would_be_free_is_what_waits_for_nothing_else() -> None:
+    steps = made({"a": [], "b": [], "c": ["a"], "d": ["a", "b"], "e": ["d"]})
+    frontier = graph.Frontier(steps)
+    assert [step.id for step in frontier.would_free("a")] == ["c"]
+    assert {step.id for step in frontier.would_free("a", "b")} == {"c", "d"}
+    assert [step.id for step in frontier.complete("a")] == ["c"], "asking has changed nothing"
+    assert [step.id for step in frontier.would_free("b")] == ["d"]
+    assert list(frontier.would_free("e", "unknown")) == []
+
+
 # -- what is missing, what blocks
 
 

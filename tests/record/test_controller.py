@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 from pytest_tinker_steps.plan import tasklist
 from pytest_tinker_steps.plan.model import Box, Step
 from pytest_tinker_steps.record import journal as journals
-from pytest_tinker_steps.record.controller import OK, Controller
+from pytest_tinker_steps.record.controller import Controller
 from pytest_tinker_steps.record.frozen import Wishes
 from pytest_tinker_steps.record.journal import Journal, JournalError
 from pytest_tinker_steps.record.state import Records, StepState, fold
-from pytest_tinker_steps.record.ticking import Edit, ListFile
+from pytest_tinker_steps.record.tale import OK
+from pytest_tinker_steps.record.ticking import Edit, ListFile, Tick
 
 from .sessions import a_list, a_plan, a_session, decide, true_steps
 
@@ -45,6 +47,12 @@ class FakeJournal(Journal):
         self._told.append(f"record {event}" + (" (synced)" if sync else ""))
         return record
 
+    def sync(self) -> None:
+        if self._broken or self._fails_at == "sync":
+            self._broken = True
+            raise JournalError("journal: the journal cannot be written: the disk is full")
+        self._told.append("sync")
+
     def close(self) -> None:
         self.closed = True
 
@@ -58,10 +66,11 @@ class FakeList(ListFile):
         self._is = ticked
         self.asked: list[tuple[str, ...]] = []
 
-    def tick(self, box: Box, timestamp: str, task_id: str, note: str = "") -> list[Edit]:
-        self._told.append("tick")
-        self.asked.append((box.key, timestamp, task_id, note))
-        return self._edits
+    def tick_all(self, ticks: Sequence[Tick]) -> list[list[Edit]]:
+        if ticks:
+            self._told.append("tick")
+        self.asked += [(tick.box.key, tick.timestamp, tick.task_id, tick.note) for tick in ticks]
+        return [self._edits for _ in ticks]
 
     def untick(self, box: Box) -> list[Edit]:
         assert box.key
@@ -114,7 +123,8 @@ class Told:
         self.told.clear()
 
     def settle(self, outcomes: dict[str, str], name: str = "1", **more: Any) -> str:
-        self.controller.settle(self.step(name), outcomes, **more)
+        self.controller.end(self.step(name), outcomes, **more)
+        self.controller.settle()
         return self.controller.verdicts[name]
 
     def records(self, event: str) -> list[dict[str, Any]]:
@@ -218,7 +228,8 @@ def test_the_verdict_is_on_the_disk_before_the_list_changes() -> None:
     told.begin()
     told.settle(PASSED)
     assert told.told == [
-        "record attempt_finished (synced)",
+        "record attempt_finished",
+        "sync",
         "tick",
         "record ticked",
         "show ticked",
@@ -231,13 +242,54 @@ def test_a_failure_is_on_the_disk_before_a_tick_of_somebody_else_is_taken_back()
     told.begin()
     told.settle(FAILED, reason="main failed: exit code 1")
     assert told.told == [
-        "record attempt_finished (synced)",
+        "record attempt_finished",
+        "sync",
         "untick",
         "record unticked",
         "show unticked",
         "show attempt_finished",
     ]
     assert told.shown[-2]["message"] == "somebody ticked it, but the attempt failed"
+
+
+def test_steps_that_end_together_share_one_sync_and_one_rewrite_of_the_list() -> None:
+    told = Told()
+    for name in ("1", "2", "3"):
+        told.begin(name)
+    for name, outcomes in (("1", PASSED), ("2", FAILED), ("3", PASSED)):
+        told.controller.end(told.step(name), outcomes)
+    assert told.told[-3:] == ["record attempt_finished"] * 3
+    told.told.clear()
+    told.controller.settle()
+    assert told.told == [
+        "sync",
+        "tick",
+        *("record ticked", "show ticked", "show attempt_finished"),
+        "show attempt_finished",
+        *("record ticked", "show ticked", "show attempt_finished"),
+    ]
+    assert [key for key, *_ in told.list.asked] == ["1", "3"]
+    told.controller.settle()
+    assert told.told[-1] == "show attempt_finished", "once is enough"
+
+
+def test_what_may_not_be_on_the_disk_did_not_pass_and_ticks_nothing() -> None:
+    told = Told(fails_at="sync")
+    for name in ("1", "2"):
+        told.begin(name)
+        told.controller.end(told.step(name), PASSED)
+    told.controller.settle()
+    assert told.controller.verdicts == {"1": "failed", "2": "failed"}
+    assert "the disk is full" in told.controller.broken
+    assert "tick" not in told.told
+
+
+def test_the_end_of_a_session_settles_what_is_left() -> None:
+    told = Told()
+    told.begin()
+    told.controller.end(told.step(), PASSED)
+    told.controller.finish("0")
+    assert told.told.index("sync") < told.told.index("tick") < told.told.index("record run_finished (synced)")
 
 
 def test_a_step_that_was_done_and_fails_again_is_unticked_for_that_reason() -> None:
@@ -358,7 +410,8 @@ def test_a_real_full_disk_after_the_verdict(tmp_path: Path, monkeypatch: pytest.
     )
     with monkeypatch.context() as patch:
         patch.setattr(journals.os, "write", lambda *_: 0)
-        controller.settle(plan.steps[0], PASSED)
+        controller.end(plan.steps[0], PASSED)
+        controller.settle()
     controller.finish("1")
     assert controller.verdicts == {"1": "failed"}
     assert "[x]" not in spec.read_text()
@@ -410,7 +463,8 @@ def test_output_is_shown_and_not_recorded() -> None:
 def test_a_dry_session_records_and_ticks_nothing() -> None:
     told = Told()
     dry = Controller(told.frozen, None, None, Records(), lambda *_: None)
-    dry.settle(told.step(), {"setup": "passed", "teardown": "passed"})
+    dry.end(told.step(), {"setup": "passed", "teardown": "passed"})
+    dry.settle()
     dry.finish("0")
     assert dry.verdicts == {"1": "not run"}
 

@@ -1,0 +1,48 @@
+"""What the scheduler needs of the session that it works in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from .plan.model import Step
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
+
+
+class Around(Protocol):
+    """What the scheduler asks of the session around it, and tells it."""
+
+    def verdicts(self) -> dict[str, str]:
+        """Of the steps that are settled."""
+
+    def report(self, nodeid: str, step: Step, reason: str) -> None:
+        """A step is skipped, and why."""
+
+    def settle(self) -> None:
+        """Record the steps that have ended; their verdicts stand from then on."""
+
+    def turn_ends_later(self, node: WorkerController, seconds: float) -> bool:
+        """Have ``END_OF_TURN`` completed, then or after what else has happened by now.
+
+        Args:
+            node: any; an item is completed by somebody.
+
+        Returns:
+            False when nothing else has happened, and no time is given.
+        """
+
+    def stopped(self) -> str:
+        """Why nothing more may be started, or an empty string."""
+
+    def concluded(self, step: Step) -> bool:
+        """Whether nothing has to be run for the end of a job, which has a verdict then."""
+
+    def crashed(self, step: Step, worker: str) -> bool:
+        """A worker died in the middle of a step; whether the step is tried again."""
+
+    def knows(self, worker: str, step: Step) -> bool:
+        """Whether a worker knows of all attempts at a step."""
+
+    def changed(self) -> None:
+        """Something was started, or has ended."""

@@ -183,8 +183,10 @@ class ListFile:
                     if container.key in completed:
                         continue
                     if self._ticked[container.key] != ticks or (number, container.key) in ours:
-                        edits.append((container.key, put(container, wish.above)))
-                        completed.add(container.key)
+                        above = put(container, wish.above)
+                        edits.append((container.key, above))
+                        if above.done:
+                            completed.add(container.key)
             result.append(edits)
         return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pytest_tinker_steps.plan import tasklist
@@ -32,7 +32,13 @@ def _parsed(data: bytes) -> TaskList | None:
         return None
 
 
+NESTED_IN_ITSELF = [(0, "1.", " ", "Work"), (1, "1.", " ", "Work"), (2, "1.1", " ", "Work")]
+TWICE_AROUND_ONE = [(0, "1.", " ", "Work"), (0, "1.", " ", "Work"), (1, "2.", " ", "Work")]
+
+
 @settings(max_examples=120, deadline=None)
+@example(rows=TWICE_AROUND_ONE, wanted=[(2, ""), (2, "")], end="\n", cut=None)
+@example(rows=NESTED_IN_ITSELF, wanted=[(2, ""), (2, "")], end="\n", cut=None)
 @given(rows=rows, wanted=wanted, end=st.sampled_from(["\n", "\r\n"]), cut=st.none() | st.integers(0, 9))
 def test_together_leaves_the_same_bytes_as_one_by_one(
     rows: list[tuple[int, str, str, str]],

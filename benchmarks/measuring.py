@@ -115,6 +115,11 @@ def in_turns(times: int, *contestants: Callable[[], Run]) -> list[list[Run]]:
     return runs
 
 
+def load() -> str:
+    """Other people's work on this machine is in every figure."""
+    return f"{os.getloadavg()[0]:.1f}"
+
+
 def median(runs: Sequence[Run]) -> float:
     return statistics.median(run.seconds for run in runs)
 

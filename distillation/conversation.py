@@ -81,7 +81,8 @@ class Conversation:
         began = time.monotonic()
         future = speaker.submit(prompt, seed_of(self._seed, f"demo {self._asked}", 1))
         silent = f"the {voice} gave no answer"
-        with explained(f"{silent} in {self._patience:g} s; ask again", silent, "ask again"):
+        late = f"{silent} in {self._patience:g} s; ask again"
+        with explained(late=late, failed=silent, advice="ask again"):
             said = speaker.read(future.result(timeout=self._patience))
         seconds = time.monotonic() - began
         cost = self._price.cost(prefill=len(prompt), cached=said.cached, sample=said.tokens)

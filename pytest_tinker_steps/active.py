@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,12 +35,22 @@ EVENT = "event"
 """The phase of a report that only carries events."""
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A step while its item runs; the run of a job's end is that of the step whose job it is."""
+
+    run: StepRun
+    step: Step
+    item: pytest.Function
+
+
 class Active:
     """A pytest process with steps: the controller of the session, or one of its workers.
 
     Attributes:
         frozen: the session as it was decided.
         controller: None in a worker.
+        running: the step whose item runs now in this process.
         left_over: whether workers that were lost have left work that nobody did.
     """
 
@@ -51,6 +63,7 @@ class Active:
         self.session: pytest.Session | None = None
         self.short_secrets: tuple[str, ...] = ()
         self.left_over = False
+        self.running: Running | None = None
         self._list_bytes = b""
         self._records = state.Records()
         self._around: Surroundings | None = None
@@ -87,10 +100,11 @@ class Active:
                 self._lock = lock.acquire(
                     self.frozen.folder / STATE, self.frozen.plan.tasklist.path, _command_line(self.config)
                 )
+                redactor = self._surroundings().redactor
                 log = Journal(
                     self.frozen.folder / self.frozen.journal_name,
                     self.frozen.run_id,
-                    self._surroundings().redactor.text,
+                    redactor.text if redactor.hides else None,
                 )
             except JournalError as error:
                 raise PlanError(f"{error}; nothing was started") from None
@@ -133,6 +147,7 @@ class Active:
         self.console.show(step, event)
         if not self._watched:
             return
+        self.console.catch_up()
         try:
             self.config.hook.pytest_steps_event(config=self.config, event=event)
         except Exception as error:
@@ -169,7 +184,25 @@ class Active:
 
     # -- steps
 
-    def step_run(self, step: Step, item: pytest.Item) -> StepRun:
+    def begin(self, step: Step, item: pytest.Function) -> Running:
+        """Make the run of a step, for the fixtures and the body of its item."""
+        refusal = self.frozen.refusals.get(step.id)
+        if refusal:
+            pytest.fail(refusal, pytrace=False)
+        self.running = Running(self._run_of(step, item), step, item)
+        return self.running
+
+    def end(self) -> None:
+        """End what the step has left behind."""
+        running, self.running = self.running, None
+        if running is None:
+            return
+        try:
+            running.run.end()
+        except JournalError as error:
+            self.stop(str(error))
+
+    def _run_of(self, step: Step, item: pytest.Item) -> StepRun:
         """The run of one step in this process; for the end of a job, that of the step whose job it is."""
         if step.ends:
             step = self.frozen.by_id[step.ends]
@@ -281,9 +314,13 @@ class Active:
         )
         item.ihook.pytest_runtest_logreport(report=report)
 
-    def take_events(self, nodeid: str) -> list[dict[str, Any]]:
-        """Events of a worker's item since the last report; they travel on the next one."""
-        return self._events.pop(nodeid, [])
+    def take_events(self, nodeid: str) -> str:
+        """Events of a worker's item since the last report; they travel on the next one.
+
+        As JSON, since what carries reports takes far longer for nested values. Empty when there are none.
+        """
+        events = self._events.pop(nodeid, None)
+        return json.dumps(events) if events else ""
 
     def _surroundings(self) -> Surroundings:
         if self._around is None:
@@ -322,28 +359,20 @@ class Active:
     def redact(self, text: str) -> str:
         return self._around.redactor.text(text) if self._around else text
 
-    def cancel_timeout(self, item: pytest.Item) -> None:
-        """Take pytest-timeout's net away once a main in this process has ended."""
-        if item.config.pluginmanager.hasplugin("timeout"):
+    def cancel_timeout(self, item: pytest.Item, step: Step) -> None:
+        """Take pytest-timeout's net away once a main in this process has ended.
+
+        That of other mains is wide enough for their validations, too.
+        """
+        in_process = step.definition is not None and step.definition.main.kind == "python"
+        if in_process and item.config.pluginmanager.hasplugin("timeout"):
             item.ihook.pytest_timeout_cancel_timer(item=item)
 
     def _provenance(self) -> dict[str, Any]:
+        from .run.repository import described  # workers do not record
+
         around = self._surroundings()
-
-        def git(*words: str) -> str | None:
-            # The git that CI has refuses folders of other users, and there may be none: both are "unknown".
-            ended = around.processes.run(
-                ("git", *words),
-                cwd=self.frozen.folder,
-                env={**around.environ, "GIT_OPTIONAL_LOCKS": "0"},
-                timeout=5.0,
-                log=None,
-            )
-            return ended.tail.strip() if ended.exit == 0 else None
-
-        # Both at once: the commit, and "-dirty" behind it when a file under version control has changed.
-        told = git("describe", "--always", "--abbrev=64", "--exclude=*", "--dirty")
-        head, dirty = (None, None) if told is None else (told.removesuffix("-dirty"), told.endswith("-dirty"))
+        head, dirty = described(around.processes, around.folder, around.environ)
         return {
             "git_head": head,
             "git_dirty": dirty,

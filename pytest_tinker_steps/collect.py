@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .active import Active
+from .active import ACTIVE, Active, Running
 from .fixtures import step_body
 from .keywords import ITEM, marks_of
 from .plan.model import Step
@@ -60,9 +60,11 @@ class StepItem(pytest.Function):
     Attributes:
         step: what it runs.
         skipped: why it does not run, once that is known.
+        running: its run, once that has begun.
     """
 
     skipped = ""
+    running: Running | None = None
 
     def __init__(self, *, step: Step, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -72,6 +74,13 @@ class StepItem(pytest.Function):
         for mark in marks_of(step):
             self.add_marker(mark)
         self.extra_keyword_matches.update({ITEM, f"{ITEM}{name}::", step.title})
+
+    def setup(self) -> None:
+        if self.skipped:
+            pytest.skip(self.skipped)  # reached only where pytest's own skipping is switched off
+        self.running = self.config.stash[ACTIVE].begin(self.step, self)
+        self.session._setupstate.addfinalizer(self.config.stash[ACTIVE].end, self)
+        super().setup()
 
     def reportinfo(self) -> tuple[Any, int, str]:
         return self.path, self.step.box.line - 1, f"{self.name} {self.step.title}"
@@ -90,19 +99,6 @@ class StepItem(pytest.Function):
         if isinstance(excinfo.value, pytest.fail.Exception) and not excinfo.value.pytrace:
             return str(excinfo.value)
         return super().repr_failure(excinfo)
-
-
-class IdleItem(pytest.Item):
-    """Does nothing, last in the worker's list; never reported, counted or selected."""
-
-    def runtest(self) -> None:
-        return None
-
-    def end(self) -> None:
-        """At the end of the session: tear down what the items before left set up."""
-        call = pytest.CallInfo.from_call(lambda: self.session._setupstate.teardown_exact(None), "teardown")
-        if call.excinfo:
-            self.ihook.pytest_runtest_logreport(report=pytest.TestReport.from_item_and_call(self, call))
 
 
 def in_list_order(items: list[pytest.Item]) -> None:

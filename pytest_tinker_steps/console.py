@@ -15,6 +15,8 @@ from .plan.model import Step
 from .report import lines
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from _pytest.terminal import TerminalReporter
 
     from .record.frozen import Frozen
@@ -74,6 +76,7 @@ class Console:
         self._config = config
         self._frozen = frozen
         self._together = together
+        self._file = config.rootpath / frozen.nodeid
         journal = frozen.folder / frozen.journal_name
         self._journal = os.path.relpath(journal, config.invocation_params.dir)
         self._held: dict[str, list[str]] = {}
@@ -81,6 +84,7 @@ class Console:
         self._painted = 0
         self._overall = ""
         self._writing = threading.RLock()
+        self._gathered: list[str] | None = None  # what is printed together at the end
         self.verbosity = config.get_verbosity()
 
     @property
@@ -207,17 +211,41 @@ class Console:
 
     def lines(self, text: list[str]) -> None:
         """Print whole lines, past pytest's capture."""
-        reporter = self.reporter
-        if reporter is None or not text:
+        if self.reporter is None or not text:
             return
-        with self._writing, self._uncaptured():
+        with self._writing:
+            if self._gathered is None:
+                self._print(text)
+            else:
+                self._gathered += text
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Print what is said meanwhile in one go, at the end."""
+        with self._writing:
+            gathered: list[str] = []
+            self._gathered = gathered
+            try:
+                yield
+            finally:
+                self._gathered = None
+                self.lines(gathered)
+
+    def catch_up(self) -> None:
+        """Print now what was said meanwhile: somebody else is about to print."""
+        if self._gathered:
+            text, self._gathered[:] = [*self._gathered], []
+            self._print(text)
+
+    def _print(self, text: list[str]) -> None:
+        reporter = self.reporter
+        assert reporter is not None
+        with self._uncaptured():
             self._unpaint()
             reporter.ensure_newline()
             if reporter._tw.width_of_current_line:
                 reporter._tw.line()  # behind the dots of other tests
-            for line in text:
-                markup = {colour: True for mark, colour in COLOURS.items() if mark in line[:14]}
-                reporter.write_line(line, **(markup if len(markup) == 1 else {}))
+            write_lines(reporter, ((line, _markup(line)) for line in text))
             if self._overall:
                 self._paint(self._overall)
 
@@ -236,15 +264,41 @@ class Console:
         capture = self._config.pluginmanager.get_plugin("capturemanager")
         return capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
 
-    @contextlib.contextmanager
-    def quiet_start(self, nodeid: str) -> Any:
-        """Keep pytest from beginning a line for this item: its block has a headline of its own."""
+    def begin_quietly(self) -> bool:
+        """Have pytest believe that it has begun the line of a step: its block has a headline of its own.
+
+        Returns:
+            Whether `begun` is to be called behind it.
+        """
         reporter = self.reporter
         if reporter is None or not self.own_result:
-            yield
-            return
+            return False
         reporter.ensure_newline()
-        # The reporter begins a line when the file changes; let it believe that it has begun.
-        reporter.currentfspath = reporter.config.rootpath / nodeid.split("::")[0]
-        yield
+        reporter.currentfspath = self._file  # a line is begun when the file changes
+        return True
+
+    def begun(self) -> None:
+        """Let pytest see again what stands on the terminal."""
+        reporter = self.reporter
+        assert reporter is not None
         reporter.currentfspath = None
+
+
+def _markup(line: str) -> dict[str, bool]:
+    found = {colour: True for mark, colour in COLOURS.items() if mark in line[:14]}
+    return found if len(found) == 1 else {}
+
+
+def write_lines(reporter: TerminalReporter, lines: Iterable[tuple[str, dict[str, bool]]]) -> None:
+    """Write whole lines, each with its markup, at once: the terminal gathers nothing."""
+    writer = reporter._tw
+    ready = [f"{writer.markup(line, **markup)}\n" for line, markup in lines]
+    text = "".join(ready)
+    reporter.ensure_newline()
+    try:
+        text.encode(getattr(writer._file, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        for line in ready:  # what cannot be shown is escaped by the writer, and the line's end would be, too
+            writer.line(line[:-1])
+    else:
+        writer.write(text)

@@ -13,6 +13,7 @@ from _pytest.junitxml import xml_key
 
 from . import remote
 from .active import Active
+from .ahead import AHEAD
 from .console import Console
 from .plan.model import Step
 from .record import deaths
@@ -48,6 +49,8 @@ class DistributionHooks:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, config: pytest.Config, specs: Sequence[Any]) -> None:
+        if AHEAD in config.stash:
+            config.stash[AHEAD].give(config.pluginmanager.getplugin("dsession").nodemanager)
         if remote.any_of(specs):
             collected = remote.absolute(config.args, config.invocation_params.dir)
             self._frozen = replace(self._frozen, args=collected)

@@ -5,13 +5,12 @@ Registered only in sessions that have steps, so that no ordinary test sees these
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .active import ACTIVE, Active
+from .active import ACTIVE, Active, Running
 from .record.journal import JournalError
 from .run.attempt import StepRun
 from .run.failure import PhaseFailed
@@ -64,83 +63,62 @@ class StepHandle:
         self._run.telling.criterion(text)
 
 
-@dataclass(slots=True)
-class Running:
-    """A step while it runs, for the fixtures below.
+class StepFixtures:
+    """The fixtures; an object, so that none of them asks pytest for ``request``, which takes its time."""
 
-    Only the first of them asks pytest for ``request``: it is made anew for each fixture that does.
-    """
+    def __init__(self, active: Active) -> None:
+        self._active = active
 
-    run: StepRun
-    active: Active
-    request: pytest.FixtureRequest
+    @property
+    def _running(self) -> Running:
+        running = self._active.running
+        if running is None:
+            pytest.fail("this fixture is for steps, and no step runs", pytrace=False)
+        return running
 
+    @pytest.fixture
+    def step(self) -> StepHandle:
+        """The step, as its own code sees it."""
+        return StepHandle(self._running.run, self._active.frozen.folder)
 
-@pytest.fixture
-def step_run(request: pytest.FixtureRequest) -> Iterator[Running]:
-    """The run of the step that is asked for; ends what it leaves behind."""
-    active = request.config.stash[ACTIVE]
-    step = request.node.step
-    if request.node.skipped:
-        pytest.skip(request.node.skipped)  # reached only where pytest's own skipping is switched off
-    refusal = active.frozen.refusals.get(step.id)
-    if refusal:
-        pytest.fail(refusal, pytrace=False)
-    run = active.step_run(step, request.node)
-    yield Running(run, active, request)
-    try:
-        run.end()
-    except JournalError as error:
-        active.stop(str(error))
+    @pytest.fixture
+    def pre_flight(self) -> Running:
+        """Run the pre-flight checks; a failure is an error at setup, and the main never starts."""
+        running, active = self._running, self._active
+        run = running.run
+        if active.frozen.dry:
+            return running
+        with reported(active):
+            if active.frozen.mode == "verify":
+                run.begin(event="verify_started")
+                return running
+            if running.step.ends:
+                return running  # of an attempt that began long ago
+            run.begin()
+            while True:
+                try:
+                    run.pre_flight()
+                    return running
+                except PhaseFailed as failure:
+                    if not run.again(failure.cause, failure.message):
+                        raise
 
-
-@pytest.fixture
-def step(step_run: Running) -> StepHandle:
-    """The step, as its own code sees it."""
-    return StepHandle(step_run.run, step_run.active.frozen.folder)
-
-
-@pytest.fixture
-def pre_flight(step_run: Running) -> None:
-    """Run the pre-flight checks; a failure is an error at setup, and the main never starts."""
-    run, active = step_run.run, step_run.active
-    if active.frozen.dry:
-        return
-    with reported(active):
-        if active.frozen.mode == "verify":
-            run.begin(event="verify_started")
-            return
-        if step_run.request.node.step.ends:
-            return  # of an attempt that began long ago
-        run.begin()
-        while True:
-            try:
-                run.pre_flight()
-                return
-            except PhaseFailed as failure:
-                if not run.again(failure.cause, failure.message):
-                    raise
+    @pytest.fixture
+    def post_validation(self) -> Callable[[], None]:
+        """The post-validations, to be called after the main; it runs all of them and then fails once."""
+        run, fresh = self._running.run, self._active.frozen.mode == "run"
+        return lambda: run.post_validation(fresh=fresh)
 
 
-@pytest.fixture
-def post_validation(step_run: Running) -> Callable[[], None]:
-    """The post-validations, to be called after the main; it runs all of them and then fails once."""
-    fresh = step_run.active.frozen.mode == "run"
-    return lambda: step_run.run.post_validation(fresh=fresh)
-
-
-def step_body(
-    pre_flight: None,  # noqa: ARG001 - asked for so that it has run before
-    step_run: Running,
-    post_validation: Callable[[], None],
-) -> None:
+def step_body(pre_flight: Running, post_validation: Callable[[], None]) -> None:
     """The body of every step: the run on minimal data, the main, then the post-validations.
 
     A background main ends it when its job is ready. The rest, from the end of the job, is the body of a
     second item, the job's end.
     """
     __tracebackhide__ = True
-    run, active, request = step_run.run, step_run.active, step_run.request
+    running, run, item = pre_flight, pre_flight.run, pre_flight.item
+    active = item.config.stash[ACTIVE]
     with reported(active):
         if active.frozen.mode == "verify":
             post_validation()
@@ -148,23 +126,23 @@ def step_body(
 
         def call(environ: Mapping[str, str]) -> None:
             function = run.function()
-            arguments = {name: request.getfixturevalue(name) for name in parameters(function)}
+            arguments = {name: item._request.getfixturevalue(name) for name in parameters(function)}
             run.call(function, arguments, environ)
 
-        is_end = bool(request.node.step.ends)
+        is_end = bool(running.step.ends)
         to_be_run = not is_end
         while True:
             try:
                 if to_be_run:
                     run.test_first(call)
                     run.main(call)
-                    active.cancel_timeout(request.node)
+                    active.cancel_timeout(item, run.step)
                     if run.started is not None:
-                        active.tell_job(request.node, run.started)
+                        active.tell_job(item, run.started)
                         if not is_end:
                             return
                 if is_end:
-                    _wait_for_job(step_run)
+                    _wait_for_job(running, active)
                 post_validation()
                 return
             except PhaseFailed as failure:
@@ -179,13 +157,13 @@ def step_body(
             to_be_run = True
 
 
-def _wait_for_job(running: Running) -> None:
+def _wait_for_job(running: Running, active: Active) -> None:
     """Wait for the end of a step's job.
 
     Raises:
         PhaseFailed: it did not end well.
     """
-    run, active, node = running.run, running.active, running.request.node
+    run = running.run
     job = run.started or active.job_of(run.step.id)
     if job is None:
         raise PhaseFailed(None, f"the job of step_{run.step.id} is gone: its folder was removed")
@@ -194,8 +172,8 @@ def _wait_for_job(running: Running) -> None:
         run.emit("job_resumed", status=job.state, shown=True, pid=job.pid)
     run.started = None
     ended = run.wait_for_end(job)
-    active.tell_job(node, ended)
-    active.cancel_timeout(node)
+    active.tell_job(running.item, ended)
+    active.cancel_timeout(running.item, run.step)
     run.judge(ended)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,14 @@ import pytest
 from . import keywords
 from .plan import building, tasklist
 from .plan.model import Definitions, Plan, PlanError
+from .plan.values import value
 from .record import definition_cache
 
 LISTS = ("SPEC.md", "tasks.md")
 DEFINITIONS = (".claude/tasks/step_definitions.yaml", "step_definitions.yaml")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Target:
     """What the command line says about the list.
 

@@ -178,6 +178,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     if _has_steps(config):
+        if getattr(config.option, "tx", None) and not hasattr(config, "workerinput"):
+            from . import ahead
+
+            ahead.start(config)
         was_enabled = gc.isenabled()
         gc.disable()  # of what is loaded here nothing can go, and looking for it takes a fifth of the time
         try:
@@ -192,8 +196,9 @@ def _activate(config: pytest.Config) -> None:
 
     active = activate(config)
     if active is not None:
-        from . import fixtures, hooks
+        from . import hooks
+        from .fixtures import StepFixtures
 
-        config.pluginmanager.register(fixtures, "tinker_steps_fixtures")
+        config.pluginmanager.register(StepFixtures(active), "tinker_steps_fixtures")
         for name, plugin in hooks.plugins(active):
             config.pluginmanager.register(plugin, f"tinker_steps_{name}")

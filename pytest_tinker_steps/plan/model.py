@@ -7,9 +7,9 @@ wrote them, relative to the folder of the task list.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from .values import value
 from .work import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_CHECK_TIMEOUT,
@@ -93,7 +93,7 @@ class PlanError(Exception):
         return (PlanError, self.problems)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Box:
     """One checkbox of a task list that is a step or a container of steps.
 
@@ -144,7 +144,7 @@ class Box:
         return self.marker in ("x", "X")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TaskList:
     """All boxes of one file, in file order.
 
@@ -159,7 +159,7 @@ class TaskList:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Need:
     """An edge: the step ``step`` (as written in the definitions) must have reached ``state``."""
 
@@ -167,7 +167,7 @@ class Need:
     state: NeedState = "passed"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class IdentityPart:
     """One value of a step's identity: a constant, or what an environment variable says.
 
@@ -185,7 +185,7 @@ class IdentityPart:
     when_unset: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cost:
     """What a step is expected to cost.
 
@@ -200,7 +200,7 @@ class Cost:
     when: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Definition:
     """What the definitions file says about one step.
 
@@ -220,7 +220,7 @@ class Definition:
     step: str
     where: Where
     pre_flight: tuple[Check, ...] = ()
-    main: Main = Main()  # noqa: RUF009 - frozen
+    main: Main = Main()
     post_validation: tuple[Check, ...] = ()
     background: tuple[Monitor, ...] = ()
     needs: tuple[Need, ...] | None = None
@@ -238,7 +238,7 @@ class Definition:
     cost: Cost | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Definitions:
     """A definitions file.
 
@@ -259,7 +259,7 @@ class Definitions:
     pools: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Step:
     """One box that is work of its own, with its definition and its resolved needs.
 
@@ -289,7 +289,7 @@ class Step:
         return f"step_{self.id}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Plan:
     """All steps of one task list, with their definitions, as a graph."""
 

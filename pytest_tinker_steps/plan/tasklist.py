@@ -313,10 +313,13 @@ class _Briefs:
         section = self._section(draft)
         if section is not None:
             return "\n".join(self._blocks.lines[section[0] : section[1]]).strip("\n")
+        below = self._below(draft)
+        if not below:
+            return ""
         box = BOX_LINE.fullmatch(self._blocks.lines[draft.item.line])
         assert box is not None  # the scan took it by the same pattern
         width = len(box.group("head")[:-1].expandtabs(4))
-        kept = (_dedent(self._blocks.lines[line], width) for line in self._below(draft))
+        kept = (_dedent(self._blocks.lines[line], width) for line in below)
         return "\n".join(kept).strip("\n").rstrip()
 
     def lines(self, draft: _Draft) -> list[int]:

@@ -5,8 +5,10 @@ As in ``model``, everything is immutable and holds nothing but builtin values. T
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
+
+from .values import value
 
 Command = str | tuple[str, ...]
 """A string runs under ``/bin/sh -c``, a tuple without a shell."""
@@ -40,7 +42,7 @@ PROBES = (
 """Built-in checks that need no process of the user's. ``import`` asks the interpreter of the main."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Where:
     """A place in a file of the user's: path as shown to people, line counted from 1."""
 
@@ -51,7 +53,7 @@ class Where:
         return f"{self.path}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Expect:
     """What a check's process must do: exit code, and patterns (``re.search``) in its output."""
 
@@ -60,7 +62,7 @@ class Expect:
     not_match: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Metric:
     """A number in a check's output: the first group of ``pattern``, held between ``min`` and ``max``."""
 
@@ -70,7 +72,7 @@ class Metric:
     max: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Retry:
     """How often something is tried.
 
@@ -88,7 +90,7 @@ class Retry:
     when: tuple[RetryCause, ...] = ("test", "timeout", "exit", "post")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Check:
     """One small command or built-in probe with a timeout.
 
@@ -119,7 +121,7 @@ class Check:
     cwd: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TestFirst:
     """The run on minimal data that must pass before the main starts.
 
@@ -135,7 +137,7 @@ class TestFirst:
     timeout: float = DEFAULT_MAIN_TIMEOUT
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Criterion:
     """A success criterion: with a check a critical post-validation, without one what the main must report."""
 
@@ -143,7 +145,7 @@ class Criterion:
     check: Check | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Threshold:
     """A limit on a number: an alert comes while ``<metric> <operator> <value>`` holds, or the number is none.
 
@@ -156,7 +158,7 @@ class Threshold:
     value: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stall:
     """Nothing moves: no new output of the main, or a number that stays as it is, for so many seconds."""
 
@@ -164,7 +166,7 @@ class Stall:
     metric: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Monitor:
     """A check repeated while a main runs.
 
@@ -192,7 +194,7 @@ class Monitor:
     on_alert: Literal["warn", "stop"] = "warn"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReadyWhen:
     """When a background job is ready; exactly one is given.
 
@@ -207,7 +209,7 @@ class ReadyWhen:
     check: Check | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Runner:
     """A command prefix that hands a main to something else: a cluster engine, a container, another machine.
 
@@ -221,7 +223,7 @@ class Runner:
     stop: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Main:
     """What the step does.
 

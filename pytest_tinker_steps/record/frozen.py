@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from ..plan import graph
 from ..plan.model import Plan, PlanError, Step
 from ..plan.selection import Selection, named, of_parts, select, typed
+from ..plan.values import value
 from . import state
 from .state import Done, Records
 
@@ -165,7 +166,7 @@ class Frozen:
         return frozen
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wishes:
     """What the options ask for.
 
@@ -189,7 +190,7 @@ class Wishes:
     matches: Callable[[Step], bool] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decisions:
     """What the wishes come to for the state that the plan is in; the names are those of ``Frozen``."""
 

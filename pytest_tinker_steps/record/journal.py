@@ -44,13 +44,13 @@ class Journal:
     Args:
         path: created with mode 0600 when missing.
         run_id: stands in every record.
-        redact: applied to every string before it is written.
+        redact: applied to every string before it is written, if there is anything to hide.
 
     Raises:
         JournalError: the file cannot be opened or written.
     """
 
-    def __init__(self, path: Path, run_id: str, redact: Callable[[str], str] = str) -> None:
+    def __init__(self, path: Path, run_id: str, redact: Callable[[str], str] | None = None) -> None:
         self.path = path
         self.run_id = run_id
         self._redact = redact
@@ -81,6 +81,8 @@ class Journal:
         Raises:
             JournalError: nothing, or not all of it, could be written.
         """
+        if self._redact is not None:
+            more = {key: redacted(value, self._redact) for key, value in more.items()}
         record = {
             "v": VERSION,
             "timestamp": timestamp or now(),
@@ -89,7 +91,7 @@ class Journal:
             "step": step,
             "event": event,
             "status": status,
-            **{key: redacted(value, self._redact) for key, value in more.items()},
+            **more,
         }
         text = _ENCODER.encode(record)
         line = text.encode("utf-8", "backslashreplace") + b"\n"

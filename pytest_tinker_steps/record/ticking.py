@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..plan import tasklist
@@ -119,7 +119,7 @@ class ListFile:
             if tick.note:
                 above = tasklist.tick_suffix(tick.timestamp, tick.task_id)
             wishes.append(_Wish(tick.box, suffix, above))
-        return self._rewrite(wishes)
+        return self._rewrite(wishes) if wishes else []
 
     def untick(self, box: Box) -> list[Edit]:
         """Take a tick back, and with it that of the containers around the box."""
@@ -140,14 +140,13 @@ class ListFile:
         if data != self._data:
             self._learn(data, tasklist.parse(data, self._shown))
 
-    def _locate(self, box: Box) -> Box:
-        """The box where it stands in the bytes that are known, drafted edits included."""
+    def _locate(self, box: Box) -> tuple[Box, int]:
+        """The box as it stands in the known bytes, and how far drafted edits have moved it since."""
         known = self._boxes.get(box.key)
         if known is None or known.text != box.text or box.key in self._repeated:
             # Somebody made something else of it: `find` says what.
-            return tasklist.find(self._data, self._shown, box)
-        shift = sum(self._grown[: bisect.bisect_left(self._edited, known.offset)])
-        return replace(known, offset=known.offset + shift) if shift else known
+            return tasklist.find(self._data, self._shown, box), 0
+        return known, sum(self._grown[: bisect.bisect_left(self._edited, known.offset)])
 
     def _around(self, box: Box) -> Iterator[Box]:
         """The containers of a box, innermost first."""
@@ -192,8 +191,8 @@ class ListFile:
 
     def _draft(self, box: Box, suffix: str | None) -> Edit:
         try:
-            current = self._locate(box)
-            changed = tasklist.splice(self._data, current, tick=suffix)
+            current, moved = self._locate(box)
+            changed = tasklist.splice(self._data, current, tick=suffix, moved=moved)
         except PlanError as error:
             return Edit(False, box.line, str(error))
         if changed == self._data:

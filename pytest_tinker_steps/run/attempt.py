@@ -114,7 +114,8 @@ class StepRun:
 
     def emit(self, event: str, **more: Any) -> None:
         # Redacted here, since events are shown as well as recorded.
-        safe = redacted(more, self._around.redactor.text)
+        redactor = self._around.redactor
+        safe = redacted(more, redactor.text) if redactor.hides else more
         who = {"step": self.step.id, "task_id": self.task_id}
         self._emit({"event": event, "status": "", "timestamp": now(), **who, **safe})
 

@@ -22,8 +22,8 @@ from typing import IO, Protocol
 
 from ..plan.model import Command
 from . import proctree
-from .ended import NO_END, ended_words, exit_words, why_not_started
 from .ended import Ended as Ended
+from .ended import why_not_started
 from .output import Output
 from .redaction import Redactor
 from .watching import Watch
@@ -47,8 +47,7 @@ _SWEEP: proctree.Signals = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
 _SHORT_ATTEMPT = 5.0
 """Seconds in which process ids are taken not to have gone all the way round."""
 _DETACHING = 30.0
-_BYE = 5.0
-_NO_BYE = 10.0
+_BYE, _NO_BYE = 5.0, 10.0
 """Seconds to wait for the guardian, without and with something left for it to end."""
 
 
@@ -100,6 +99,7 @@ class Processes:
         on_poll: Callable[[], None] | None = None,
         cancel: threading.Event | None = None,
         signals: proctree.Signals = TERM_THEN_KILL,
+        guarded: bool = True,
     ) -> Ended:
         """Runs one process to its end.
 
@@ -113,6 +113,7 @@ class Processes:
             on_poll: called at least every 0.25 s and once after the end.
             cancel: ends the process when set.
             signals: how it is ended, with the seconds to wait after each.
+            guarded: False for what soon ends by itself: no guardian is started for it.
 
         Raises:
             BaseException: whatever interrupts the wait, for example KeyboardInterrupt, once the process and
@@ -124,7 +125,8 @@ class Processes:
         arguments = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         self._starting.add(begun)  # stays there when an interruption hides from us what was started
         try:
-            self._guardian.ensure()
+            if guarded:
+                self._guardian.ensure()
             process = subprocess.Popen(
                 arguments,
                 cwd=cwd,
@@ -152,7 +154,7 @@ class Processes:
             self._note_end(task_id, process.pid, watch.sessions)
         if on_poll is not None:
             on_poll()
-        why = "; ".join(filter(None, (_how_it_ended(watch, reason, timeout), output.log_error)))
+        why = "; ".join(filter(None, (watch.words(reason, timeout), output.log_error)))
         return Ended(watch.exit, reason, watch.ended - begun, output.tail(), why)
 
     def sweep(self, task_id: str, *, newer_than_pid: int | None = None) -> int:
@@ -204,16 +206,6 @@ class Processes:
                 attempt.sessions.update(kept)
         if pid not in kept:
             self._guardian.remove([pid])
-
-
-def _how_it_ended(watch: Watch, reason: str, timeout: float) -> str:
-    if reason == "exit":
-        if watch.exit is None:
-            return "exit code unknown: something in this process waits for all child processes"
-        return exit_words(watch.exit)
-    cause = f"{NO_END} {timeout:g} s" if reason == "timeout" else "cancelled"
-    gone = watch.exit is not None or watch.lost
-    return ended_words(cause, gone=gone, last_signal=watch.last_signal)
 
 
 class Child(Protocol):

@@ -32,6 +32,8 @@ _LONGEST_EXEC = 0.5
 _ENV_END = 48
 """Place of field 51 of ``/proc/PID/stat`` behind the name: where the environment ends in memory."""
 _PASSES = 10
+_FEW = 30
+"""Process ids that are asked one by one."""
 _SHORTEST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.05
 
@@ -103,7 +105,10 @@ def find(
             given out; ignored when the ids have begun anew since.
         groups: numbers of process groups and sessions whose members belong, whatever their environment.
     """
-    return _family(set(groups), newer_than_pid, f"{marker_name}={value}")[0]
+    marker, wanted = f"{marker_name}={value}", set(groups)
+    if not wanted and newer_than_pid is not None and _surely_nobody(newer_than_pid, marker):
+        return []
+    return _family(wanted, newer_than_pid, marker)[0]
 
 
 def members(groups: Iterable[int], *, newer_than_pid: int | None = None) -> tuple[list[Identity], set[int]]:
@@ -220,6 +225,23 @@ def _for_writing(fdinfo: str) -> bool:
     return False
 
 
+def _surely_nobody(newer_than_pid: int, marker: str) -> bool:
+    """Whether no process above a number shows a marker, where so few were started that each can be asked.
+
+    It is what nearly every search comes to, and a list of all processes costs more. No means: look closely.
+    """
+    latest = last_pid()
+    if latest is None or not newer_than_pid <= latest <= newer_than_pid + _FEW:
+        return False
+    needle = _needle(marker)
+    for pid in range(newer_than_pid + 1, latest + 1):
+        environ = _environ(pid)
+        if needle in environ or (environ == _NO_ENVIRON and _row(pid) is not None):
+            return False
+    # One that had ended when it was asked may have forked before: its child has a higher number.
+    return last_pid() == latest
+
+
 def _family(
     groups: set[int], newer_than_pid: int | None, marker: str | None
 ) -> tuple[list[Identity], set[int]]:
@@ -256,7 +278,7 @@ def _chosen(rows: list[_Row], groups: set[int], marker: str | None) -> tuple[set
     chosen.discard(os.getpid())
     ended = {row[0] for row in rows if row[5]}
     if marker is not None:
-        needle = b"\0" + os.fsencode(marker) + b"\0"
+        needle = _needle(marker)
         empty = []
         for pid, parent, *_ in rows:
             if pid in chosen or pid in ended or pid == os.getpid():
@@ -269,6 +291,10 @@ def _chosen(rows: list[_Row], groups: set[int], marker: str | None) -> tuple[set
         chosen.update(pid for pid in empty if needle in _environ_after_exec(pid))
         ended.update(pid for pid in empty if (row := _row(pid)) is None or row[5])
     return chosen - ended, bool(ended)
+
+
+def _needle(marker: str) -> bytes:
+    return b"\0" + os.fsencode(marker) + b"\0"
 
 
 def _read(path: str, size: int) -> bytes:

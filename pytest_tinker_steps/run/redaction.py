@@ -102,12 +102,20 @@ class Redactor:
         )
         self._longest_beginning = max(map(len, beginnings), default=1)
 
+    @property
+    def hides(self) -> bool:
+        """Whether there is anything to hide."""
+        return self._search is not None
+
     def text(self, s: str) -> str:
         """Redacts a whole text."""
         if self._search is None:
             return s
+        data = _encode(s)
+        if self._search(data) is None:
+            return s
         stream = self.stream()
-        data = stream.feed(_encode(s)) + stream.close()
+        data = stream.feed(data) + stream.close()
         return data.decode("utf-8", "surrogateescape")
 
     def stream(self) -> StreamRedactor:

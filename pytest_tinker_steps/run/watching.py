@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from . import proctree
+from .ended import NO_END, ended_words, exit_words
 from .output import Output
 
 Reason = Literal["exit", "timeout", "cancelled"]
@@ -122,6 +123,16 @@ class Watch:
             assert self._process.stdout is not None
             self._process.stdout.close()
         return reason
+
+    def words(self, reason: Reason, timeout: float) -> str:
+        """How it has ended, for people; ``timeout`` in seconds."""
+        if reason == "exit":
+            if self.exit is None:
+                return "exit code unknown: something in this process waits for all child processes"
+            return exit_words(self.exit)
+        cause = f"{NO_END} {timeout:g} s" if reason == "timeout" else "cancelled"
+        gone = self.exit is not None or self.lost
+        return ended_words(cause, gone=gone, last_signal=self.last_signal)
 
     def _until_end(self, deadline: float, cancel: threading.Event | None) -> Reason:
         now = time.monotonic()

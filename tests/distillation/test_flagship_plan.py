@@ -51,13 +51,13 @@ def test_no_tick_is_committed() -> None:
 
 
 def test_the_tests_pass_beside_steps_that_were_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ticked = SPEC.replace("- [ ] **STEP 1**", "- [x] **STEP 1**").splitlines()
-    at = next(index for index, line in enumerate(ticked) if line.startswith("- [x] **STEP 1**"))
-    noted = f"{ticked[at]} ✓ [2026-11-20T23:42:00Z] [task_1_1a2b3c4d] (engine: local (so far))"
-    (tmp_path / "SPEC.md").write_text("\n".join([*ticked[:at], noted, *ticked[at + 1 :], ""]))
     monkeypatch.setattr(shipped, "ROOT", tmp_path)
-    assert shipped.the_list() == SPEC
-    (tmp_path / "SPEC.md").write_text("\n".join([*ticked, ""]))
+    ticked = SPEC.replace("- [ ] **STEP 1**", "- [x] **STEP 1**")
+    tick = r"\g<0> ✓ [2026-11-20T23:42:00Z] [task_1_1a2b3c4d] (engine: local (so far))"
+    noted = re.sub(r"^- \[x\] .*$", tick, ticked, flags=re.MULTILINE)
+    (tmp_path / "SPEC.md").write_text(noted, encoding="utf-8")
+    assert shipped.the_list() == SPEC != noted
+    (tmp_path / "SPEC.md").write_text(ticked, encoding="utf-8")
     assert shipped.the_list() != SPEC, "a tick by hand stays a tick"
 
 

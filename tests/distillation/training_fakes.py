@@ -289,8 +289,12 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing of ours catches it."""
 
 
-def killed_after(ticks: int, monkeypatch: pytest.MonkeyPatch, service: FakeService) -> None:
-    """Die at the ``ticks``-th place: a request, an answer, or a change of a file."""
+def killed_attempt(ticks: int, service: FakeService, folder: Path) -> bool:
+    """A run that dies at the ``ticks``-th place: a request, an answer, or a change of a file.
+
+    Returns:
+        Whether it came to that.
+    """
     left = [ticks]
 
     def tick() -> None:
@@ -312,9 +316,15 @@ def killed_after(ticks: int, monkeypatch: pytest.MonkeyPatch, service: FakeServi
         tick()
         return replace(self, target)
 
-    service.tick = tick
-    monkeypatch.setattr(os, "write", torn_write)
-    monkeypatch.setattr(Path, "replace", late_replace)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "tick", tick)
+        patch.setattr(os, "write", torn_write)
+        patch.setattr(Path, "replace", late_replace)
+        try:
+            attempt(service, folder)
+        except Killed:
+            return True
+    return False
 
 
 if __name__ == "__main__":

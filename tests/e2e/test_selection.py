@@ -385,7 +385,7 @@ def test_a_dry_run_runs_nothing_and_writes_nothing(twenty: Project, dry: list[st
 
 def test_setup_plan_shows_the_fixtures_of_a_step(twenty: Project) -> None:
     twenty.run("--steps", "1", "--setup-plan").stdout.fnmatch_lines(
-        ["*SETUP *step_run*", "*SETUP *pre_flight*", "*SPEC.md::step_1*"]
+        ["*SETUP *pre_flight*", "*SETUP *post_validation*", "*SPEC.md::step_1*"]
     )
 
 

@@ -318,3 +318,25 @@ def test_layers_follow_one_another_and_one_of_them_runs_alone(project: Project) 
     assert project.run("-m", "layer_l1").ret == 0
     assert project.ticked == ["1", "2", "3"]
     assert [record["step"] for record in project.events("ticked")] == ["1", "3", "2"]
+
+
+def test_workers_inherit_what_was_set_while_the_session_was_configured(project: Project) -> None:
+    project.steps("a").define("""step_1: {main: 'test "$SET_BY_CONFTEST" = yes'}\n""")
+    project.write(
+        "conftest.py",
+        "import os\n\n\ndef pytest_configure(config):\n"
+        "    if not hasattr(config, 'workerinput'):\n"
+        "        os.environ['SET_BY_CONFTEST'] = 'yes'\n",
+    )
+    assert project.run("--steps", "all", "-n", "2").ret == 0
+    os.environ.pop("SET_BY_CONFTEST", None)
+
+
+@pytest.mark.parametrize("words", [("--steps", "99"), ("--steps", "all")])
+def test_workers_that_no_session_asks_for_are_ended(project: Project, words: tuple[str, ...]) -> None:
+    project.steps("a").define("step_1: {man: 'true'}\n")
+    run = project.start(*words, "-n", "2")
+    output, _ = run.communicate(timeout=30)
+    assert run.returncode == 4, output
+    assert "Traceback" not in output
+    assert workers_of(project, "exec(eval(") == []

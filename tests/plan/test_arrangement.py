@@ -177,6 +177,16 @@ def test_what_a_step_says_of_its_own_track_is_in_the_order_of_the_list() -> None
     assert parse(f"## Track A\n\n{rows}".encode(), "tasks.md").boxes[-1].depends == tuple(above)
 
 
+@pytest.mark.parametrize("above", ["", "# Plan\n", "## Track A\n"])
+def test_a_step_that_names_itself_is_told_so_wherever_it_stands(above: str) -> None:
+    built = plan(f"{above}- [ ] 1. First\n- [ ] 2. Second (depends on 1, 2)\n")
+    assert needs(built) == {"1": [], "2": ["1"]}
+    line = above.count("\n") + 2
+    assert built.warnings == (
+        f"tasks.md:{line}: 2 is named here by its own box; name the step that comes first, or take it out",
+    )
+
+
 def test_what_is_unknown_is_a_warning_with_its_line() -> None:
     built = plan("- [ ] 1. a\n- [ ] 2. b\n  - text\n  - _Depends: 1, 9.9, Track Z, the tests_\n")
     assert needs(built)["2"] == ["1"]

@@ -16,7 +16,7 @@ from pytest_tinker_steps.record import journal
 from pytest_tinker_steps.record.jobs import ENDED, FAILED, Job, folder_of
 from pytest_tinker_steps.run import proctree
 from pytest_tinker_steps.run.background import jobs
-from pytest_tinker_steps.run.background.job_spec import ERRORS, LOG, JobSpec
+from pytest_tinker_steps.run.background.job_spec import ERRORS, LOG, JobSpec, write_spec
 from pytest_tinker_steps.run.process import JOB, SUPERVISOR
 
 PATIENCE = 15.0
@@ -48,6 +48,13 @@ class RealJobs:
             "events": self.folder / f"{task_id}.events.jsonl",
         }
         return JobSpec(**{**given, **more})
+
+    def unstarted(self, command: Command) -> JobSpec:
+        """A job that is written down, and has no supervisor yet."""
+        spec = self.spec(command)
+        spec.job_folder.mkdir(parents=True)
+        write_spec(spec)
+        return spec
 
     def start(self, command: Command, **more: Any) -> Job:
         """Starts a job; returns when it runs."""
@@ -138,6 +145,11 @@ def real_jobs(folder: Path) -> Iterator[RealJobs]:
 def kill(pid: int, start: float) -> None:
     """Kills one process; returns when it is gone."""
     proctree.send((pid, start), signal.SIGKILL)
+    until_gone(pid, start)
+
+
+def until_gone(pid: int, start: float) -> None:
+    """Returns when a process has ended."""
     until = time.monotonic() + PATIENCE
     while proctree.alive(pid, start):
         assert time.monotonic() < until

@@ -26,12 +26,11 @@ from pytest_tinker_steps.run import proctree
 from pytest_tinker_steps.run.background import job_process, jobs
 from pytest_tinker_steps.run.background.job_output import JobOutput
 from pytest_tinker_steps.run.background.job_record import JobRecord
-from pytest_tinker_steps.run.background.job_spec import write_spec
 from pytest_tinker_steps.run.process import JOB, SUPERVISOR, Child
 from pytest_tinker_steps.run.redaction import Redactor
 from pytest_tinker_steps.run.telling import Telling
 
-from .real_jobs import RealJobs, a_monitor, failed, kill, real_jobs
+from .real_jobs import RealJobs, a_monitor, failed, kill, real_jobs, until_gone
 
 slow = pytest.mark.slow
 
@@ -183,8 +182,7 @@ def test_a_job_is_begun_also_when_its_supervisor_dies_before_it_is_told_of_it(
         return 0
 
     monkeypatch.setattr(job_process, "_told_pid", die)
-    spec = real.spec("echo one; exit 3")
-    spec.job_folder.mkdir(parents=True)
+    spec = real.unstarted("echo one; exit 3")
     reading = JobOutput(spec.job_folder, spec, Redactor(()), lambda _: None, Telling(spec.events, print))
     process = job_process.start_job(spec, spec.job_folder, real.environ)
     until = time.monotonic() + 10
@@ -324,14 +322,9 @@ def test_a_job_is_written_down_with_its_beginning_before_it_is_begun(
         "supervisor.start_job = lambda *_: os.kill(os.getpid(), 9); "
     )
     monkeypatch.setattr(jobs, "PROGRAM", jobs.PROGRAM.replace("main(", dies + "main("))
-    spec = real.spec("echo one")
-    spec.job_folder.mkdir(parents=True)
-    write_spec(spec)
+    spec = real.unstarted("echo one")
     before = time.monotonic()
-    supervisor = jobs._start_supervisor(spec.job_folder, spec.task_id, real.environ)
-    while proctree.alive(*supervisor):
-        assert time.monotonic() < before + 10
-        time.sleep(0.01)
+    until_gone(*jobs._start_supervisor(spec.job_folder, spec.task_id, real.environ))
     job = states.read(spec.job_folder)
     assert job is not None
     assert (job.state, job.pid) == ("starting", 0)
@@ -375,9 +368,7 @@ def test_a_job_that_is_just_being_started_is_waited_for(
 ) -> None:
     # As if whoever started it had been killed at once, and the supervisor were slow.
     monkeypatch.setattr(jobs, "PROGRAM", "import time; time.sleep(0.3); " + jobs.PROGRAM)
-    spec = real.spec("sleep 60")
-    spec.job_folder.mkdir(parents=True)
-    write_spec(spec)
+    spec = real.unstarted("sleep 60")
     assert jobs.look_all(real.state) == [], "nobody is about to start it"
     jobs._start_supervisor(spec.job_folder, spec.task_id, real.environ)
     (job,) = jobs.look_all(real.state)

@@ -79,7 +79,9 @@ class _Arrangement:
         self._choose_groups()
         self._sequence()
         for at in self._leaves:
-            self._boxes[at] = replace(self._boxes[at], depends=self._depends(at))
+            depends = self._depends(at)
+            if depends:
+                self._boxes[at] = replace(self._boxes[at], depends=depends)
         return tuple(self._boxes), [text for _, text in sorted(dict.fromkeys(self._index.warnings))]
 
     # what the boxes say
@@ -111,16 +113,19 @@ class _Arrangement:
         groups: dict[int, Part] = {}
         for at, parts in enumerate(self._layout.around):
             box = self._boxes[at]
+            track, layer = box.track, ""
             for part in parts:
-                box = replace(box, track=part.name("track") or box.track)
-                if not self._boxes[at].layer:
-                    box = replace(box, layer=part.name("layer") or box.layer)
+                if not part.names:
+                    continue
+                track, layer = part.name("track") or track, part.name("layer") or layer
                 if part.name("track") and not part.loose:
                     places["track", at] = (part.name("track"), part.line)
                 if part.name("group"):
                     places["group", at] = (part.name("group"), part.line)
                     groups[at] = self._layout.groups[part.name("group")]
-            self._boxes[at] = box
+            layer = box.layer or layer
+            if (track, layer) != (box.track, box.layer):
+                self._boxes[at] = replace(box, track=track, layer=layer)
         for row in self._layout.maps:
             own = Part(row.line, said=[(text, row.line) for text in row.said])
             for at in self._named(row.ids, row.line):
@@ -258,7 +263,8 @@ class _Arrangement:
             else:
                 front = partial(order.front, box.track, box.layer)
                 after = runs.after(at, box, front) if not box.layer else self._chained(at, last_of)
-            boxes[at] = box = replace(box, after=after)
+            if after is not None:
+                boxes[at] = box = replace(box, after=after)
             self._before[at] = order.next(box, None)
             self._lead(at, leading)
 

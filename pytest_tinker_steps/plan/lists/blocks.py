@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..values import value
 from .tickline import BOM, BOX_LINE, LINE, readable
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _LOOKALIKE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Item:
     """A list item that begins with a box.
 
@@ -43,7 +44,7 @@ class Item:
     more: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Heading:
     """A heading outside of lists and quotes; ``line`` from 0, ``level`` from 1."""
 

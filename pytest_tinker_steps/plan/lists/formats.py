@@ -6,13 +6,14 @@ All functions take the text of a box without its tick suffix, so that a tick nev
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
+
+from ..values import value
 
 FormatName = Literal["STEP", "spec-kit", "letters-dash", "dotted", "number", "hash", "none"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class IdFormat:
     """One row of the table of id formats.
 
@@ -50,7 +51,7 @@ FORMATS: tuple[IdFormat, ...] = (
 """Tried in order. A box that fits none has no id of its own."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reading:
     """What the text of a box says.
 
@@ -90,8 +91,9 @@ def read(text: str, whole: str = "") -> Reading:
     """
     optional = _OPTIONAL.match(text)
     body = (text[optional.end() :] if optional else text).strip()
+    starts = _starts(body)
     for form in FORMATS:
-        found = _match(form, body)
+        found = _match(form, body, starts)
         if found is not None:
             step_id, rest, in_strike = found
             title = plain(rest) or plain(body)
@@ -100,12 +102,17 @@ def read(text: str, whole: str = "") -> Reading:
     return Reading("none", "", plain(body), _struck(body, whole), bool(optional))
 
 
-def _match(form: IdFormat, body: str) -> tuple[str, str, bool] | None:
-    """Find the id at the start of ``body``: id, what follows it, and whether it is struck out."""
+def _starts(body: str) -> list[tuple[int, int]]:
+    """Where the words of a box may begin, behind pictures and tags or not, and where behind the markup."""
     lead = _LEAD.match(body)
-    for start in {lead.end() if lead else 0: None, 0: None}:
-        opened = _OPEN.match(body, start)
-        at = opened.end() if opened else start
+    starts = dict.fromkeys((lead.end() if lead else 0, 0))
+    opened = ((start, _OPEN.match(body, start)) for start in starts)
+    return [(start, found.end() if found else start) for start, found in opened]
+
+
+def _match(form: IdFormat, body: str, starts: list[tuple[int, int]]) -> tuple[str, str, bool] | None:
+    """Find the id at the start of ``body``: id, what follows it, and whether it is struck out."""
+    for start, at in starts:
         found = form.pattern.match(body, at)
         if found is None:
             continue
@@ -160,6 +167,7 @@ _EMPHASIS = (
     re.compile(r"(~~)(?=\S)(.+?)(?<=\S)\1"),
 )
 _ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
+_ANY_MARKUP = re.compile(r"[`*_~\[\\\0]")
 _LOOSE_ENDS = re.compile(r"^(?:\*\*|__|~~)+|(?:\*\*|__|~~)+$")
 _KEPT = re.compile("\x00(\\d+)\x00")
 
@@ -170,6 +178,9 @@ def plain(text: str) -> str:
     Code keeps its inside as it stands. Brackets, pictures and ticks are words and stay. Marks at
     the edges that close on another line go too.
     """
+    if _ANY_MARKUP.search(text) is None:
+        return text.strip()  # most lines have none, and eight patterns would look for it
+
     kept: list[str] = []
 
     def keep(inside: str) -> str:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
+from ..values import value
 from .formats import plain
 
 MentionKind = Literal["step", "track", "layer", "group", "phase", "story", "all"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Mention:
     """A step, or a part of the list, that a text names.
 

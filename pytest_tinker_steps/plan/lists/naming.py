@@ -106,7 +106,8 @@ class Index:
                 continue
             for depth in range(len(scope), -1, -1):
                 found = scopes.get(scope[:depth], ())
-                others = [other for other in found[:3] if other is not box]
+                # By its place: what the list says of its order has made another object of it by now.
+                others = [other for other in found[:3] if box is None or other.line != box.line]
                 if len(others) > 1:
                     places = " and ".join(f"{self._path}:{other.line}" for other in others[:2])
                     self.problems.append(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..model import Box
+from ..values import value
 from .blocks import Blocks, Heading, Item
 from .formats import plain
 from .mentions import PART_NAME, Mention, is_free, mentions, said_in, said_on, without_said
@@ -20,7 +21,7 @@ from .tickline import BOX_LINE, split_suffix
 PartKind = Literal["track", "layer", "group", "phase", "story", "task", "number"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """A box with the places of its text in the file.
 
@@ -62,7 +63,7 @@ class Part:
         return next((name for own, name in self.names if own == kind), "")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MapLine:
     """A line that names the steps of a track or a group by their ids.
 

@@ -100,13 +100,17 @@ def rewrite_line(line: bytes, *, tick: str | None) -> bytes:
     return changed.encode("utf-8", "surrogateescape")
 
 
-def splice(data: bytes, box: Box, *, tick: str | None) -> bytes:
+def splice(data: bytes, box: Box, *, tick: str | None, moved: int = 0) -> bytes:
     """Change the one line of a box in a whole file, without parsing the file.
 
+    Args:
+        tick: the suffix; None un-ticks.
+        moved: bytes by which the line stands behind ``box.offset`` now.
+
     Raises:
-        PlanError: that box does not stand at ``box.offset`` any more.
+        PlanError: that box does not stand there any more.
     """
-    start = box.offset
+    start = box.offset + moved
     line = LINE.match(data, start) if start <= len(data) else None
     body = readable(line.group()) if line and _starts_line(data, start) else ""
     here = BOX_LINE.fullmatch(body)

@@ -75,8 +75,7 @@ def _begins(folder: Path) -> bool:
         task_id = read_spec(folder).task_id
     except (OSError, ValueError):
         return False
-    lives = bool(proctree.find(SUPERVISOR, task_id))
-    return lives and jobs.read(folder) is None
+    return jobs.read(folder) is None and bool(proctree.find(SUPERVISOR, task_id))
 
 
 def _see(folder: Path) -> tuple[Job, bool] | None:

@@ -143,13 +143,13 @@ class Supervisor:
             self._process = start_job(spec, self._folder, self._env)
         except (OSError, ValueError) as error:
             return f"not started: {self._redactor.text(why_not_started(error))}"
-        self._started()
+        self._write_down_processes()
         job = record.job
         record.event("job_started", status="running", command=job.command, pid=job.pid, log=job.log)
         self._watch(since_ns)
         return ""
 
-    def _started(self) -> None:
+    def _write_down_processes(self) -> None:
         process = self._process
         self._record.change(
             state=RUNNING,
@@ -165,7 +165,7 @@ class Supervisor:
         job = self._record.job
         self._process = JobProcess.adopted(self._folder, job)
         if not job.pid and (self._process.pid or self._process.session):
-            self._started()
+            self._write_down_processes()
         self._late = self._process.ended()
         self._open_output()
         since_ns = 0

@@ -23,9 +23,8 @@ from tests.distillation.conftest import ROOT
 from tests.distillation.training_fakes import (
     CONFIG,
     FakeService,
-    Killed,
     attempt,
-    killed_after,
+    killed_attempt,
     laid_out,
     outcome,
 )
@@ -114,14 +113,7 @@ def test_a_training_killed_anywhere_ends_as_if_it_had_not_been(
     where = laid_out(place / "run")
     service = FakeService(place / "service")
     for ticks in kills:
-        with pytest.MonkeyPatch.context() as patch:
-            killed_after(ticks, patch, service)
-            try:
-                attempt(service, where)
-            except Killed:
-                pass
-            finally:
-                service.tick = lambda: None
+        killed_attempt(ticks, service, where)
     attempt(service, where)
     assert outcome(where) == uninterrupted
     assert training_log.read_losses(where) == [step.loss for step in _rounded(where)]
@@ -159,14 +151,8 @@ def _wait_for_steps(place: Path, process: subprocess.Popen[bytes], at_least: int
         time.sleep(0.002)
 
 
-def test_an_interruption_is_noted_with_what_was_trained_twice(
-    service: FakeService, run_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        killed_after(70, patch, service)
-        with pytest.raises(Killed):
-            attempt(service, run_folder)
-    service.tick = lambda: None
+def test_an_interruption_is_noted_with_what_was_trained_twice(service: FakeService, run_folder: Path) -> None:
+    assert killed_attempt(70, service, run_folder)
     there = len(training_log.read_losses(run_folder))
     report = attempt(service, run_folder)
     (noted,) = report["interruptions"]

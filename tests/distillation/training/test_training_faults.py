@@ -19,9 +19,8 @@ from tests.distillation.conftest import Events
 from tests.distillation.training_fakes import (
     CONFIG,
     FakeService,
-    Killed,
     attempt,
-    killed_after,
+    killed_attempt,
     outcome,
 )
 
@@ -99,11 +98,7 @@ def test_a_second_divergence_lowers_the_rate_again(service: FakeService, run_fol
 def test_recover_after_anything_else_leaves_the_rate_alone(
     service: FakeService, run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        killed_after(70, patch, service)
-        with pytest.raises(Killed):
-            attempt(service, run_folder)
-    service.tick = lambda: None
+    assert killed_attempt(70, service, run_folder)
     assert run(train.main, ["--recover"]) == 0
     assert "nothing has diverged" in capsys.readouterr().out
     assert checkpoints.recoveries(run_folder) == []
@@ -243,11 +238,7 @@ def test_the_time_of_a_training_is_that_of_all_its_parts(
     service: FakeService, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work_time, "EVERY", 0.0)
-    with monkeypatch.context() as patch:
-        killed_after(90, patch, service)
-        with pytest.raises(Killed):
-            attempt(service, run_folder)
-    service.tick = lambda: None
+    assert killed_attempt(90, service, run_folder)
     before = work_time.worked(run_folder, work_time.TRAINING)
     assert before is not None
     report = attempt(service, run_folder)

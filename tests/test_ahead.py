@@ -1,0 +1,92 @@
+"""Workers that are started before xdist asks for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import execnet
+import psutil
+import pytest
+
+from pytest_tinker_steps.ahead import Workers
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    made = Workers(2)
+    yield made
+    made.close()
+
+
+def given(workers: Workers) -> Any:
+    """The group of xdist's manager from then on."""
+    manager = SimpleNamespace(group=None)
+    workers.give(manager)
+    return manager.group
+
+
+def made(group: Any) -> execnet.Gateway:
+    """A worker as xdist makes it."""
+    spec = execnet.XSpec("execmodel=main_thread_only//popen")
+    group.allocate_id(spec)
+    gateway: execnet.Gateway = group.makegateway(spec)
+    return gateway
+
+
+def taken(group: Any, name: str) -> execnet.Gateway:
+    gateway: execnet.Gateway = group.makegateway(execnet.XSpec(f"execmodel=main_thread_only//popen//id={name}"))
+    return gateway
+
+
+def said(gateway: execnet.Gateway, expression: str) -> Any:
+    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive()
+
+
+def test_xdist_is_given_those_that_have_loaded_pytest(workers: Workers) -> None:
+    group = given(workers)
+    gateways = [taken(group, "gw1"), taken(group, "gw0")]
+    assert [gateway.id for gateway in gateways] == ["gw1", "gw0"]
+    for gateway in gateways:
+        assert said(gateway, "'_pytest.terminal' in sys.modules and 'xdist.plugin' not in sys.modules")
+    group.terminate(timeout=2.0)
+
+
+def test_one_in_place_of_another_that_died_is_made_anew(workers: Workers) -> None:
+    group = given(workers)
+    taken(group, "gw0")
+    taken(group, "gw1")
+    another = made(group)
+    assert another.id == "gw2"
+    assert said(another, "'_pytest' not in sys.modules")
+    group.terminate(timeout=2.0)
+
+
+def test_each_is_as_if_started_when_xdist_asks(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SET_MEANWHILE", "yes")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setitem(os.environb, b"NO_TEXT", b"\xff")
+    monkeypatch.chdir(tmp_path)
+    group = given(workers)
+    gateway = taken(group, "gw0")
+    assert said(gateway, "(os.environ['SET_MEANWHILE'], 'HOME' in os.environ, os.getcwd())") == (
+        "yes",
+        False,
+        str(tmp_path),
+    )
+    assert said(gateway, "os.environb[b'NO_TEXT']") == b"\xff"
+
+
+def test_those_that_nobody_asked_for_are_ended(workers: Workers) -> None:
+    here = psutil.Process()
+    group = given(workers)
+    taken(group, "gw0")
+    before = here.children()
+    assert before
+    workers.close()
+    assert not {child.pid for child in here.children()} & {child.pid for child in before}

@@ -38,7 +38,9 @@ def made(group: Any) -> execnet.Gateway:
 
 
 def taken(group: Any, name: str) -> execnet.Gateway:
-    gateway: execnet.Gateway = group.makegateway(execnet.XSpec(f"execmodel=main_thread_only//popen//id={name}"))
+    gateway: execnet.Gateway = group.makegateway(
+        execnet.XSpec(f"execmodel=main_thread_only//popen//id={name}")
+    )
     return gateway
 
 

@@ -45,7 +45,9 @@ def test_it_is_waited_behind_and_never_run(idle: Any) -> None:
     interactor = Interactor(1, 2, 0, 2)
     pass_over(interactor, items)
     interactor.loop()
-    assert interactor.ran == [(1, 2), (0, 2)], "each step ran when all that was known to follow is the idle item"
+    assert interactor.ran == [(1, 2), (0, 2)], (
+        "each step ran when all that was known to follow is the idle item"
+    )
     assert idle.ends == 1, "what the steps left set up is torn down at the end"
 
 

@@ -62,6 +62,7 @@ class Workers:
 
     def _start(self, spec: execnet.XSpec) -> tuple[execnet.Gateway, execnet.Channel]:
         gateway = self._make(spec)
+        gateway._rinfo()  # which xdist asks for first, and which is remembered
         channel = gateway.remote_exec(_LOAD)
         channel.send([place for place in sys.path if isinstance(place, str)])
         return gateway, channel

@@ -170,6 +170,7 @@ class DistributionHooks:
         """Whether a worker was told of all attempts at a step."""
         return self._told.get(worker, 0) >= self._since.get(step.id, 0)
 
+    @pytest.hookimpl(tryfirst=True)  # before it is recorded: the worker is about to ask for more
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Tell the scheduler that the work of a step is done."""
         done = report.when == "call" or (report.when == "setup" and not report.passed)

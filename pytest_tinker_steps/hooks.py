@@ -6,6 +6,7 @@ import gc
 import signal
 import threading
 from collections.abc import Generator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ class Hooks:
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         if isinstance(item, StepItem) and item.config.pluginmanager.hasplugin("timeout"):
-            item.add_marker(pytest.mark.timeout(collect.deadline(item.step), func_only=True))
+            item.add_marker(_net(collect.deadline(item.step)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -230,6 +231,11 @@ class Hooks:
             report.longrepr = (str(item.path), item.step.box.line, why)
         elif report.when == "setup" and item.step.id in self.frozen.jobs and item.skipped:
             told.steps_started = True
+
+
+@cache
+def _net(seconds: float) -> pytest.MarkDecorator:
+    return pytest.mark.timeout(seconds, func_only=True)
 
 
 def _reason(call: pytest.CallInfo[None]) -> str:

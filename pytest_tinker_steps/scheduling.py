@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 END_OF_TURN = -1
 """In place of an item's index."""
-UNHURRIED = 0.05
+UNHURRIED = 0.2
 """Seconds in which steps that end are settled together, while every worker has work."""
 CHUNKS_PER_NODE = 4
 """Ordinary tests are cut so that each worker comes back for more about this often."""

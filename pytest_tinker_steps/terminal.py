@@ -39,6 +39,8 @@ class TerminalHooks:
         self, report: pytest.TestReport
     ) -> Generator[None, tuple[str, str, str], tuple[str, str, str]]:
         category, letter, word = yield
+        if not (category or letter or word):
+            return "", "", ""  # a phase that has nothing to tell
         if self.frozen.step_of(report.nodeid) is None:
             return category, letter, word
         if report.when == EVENT:

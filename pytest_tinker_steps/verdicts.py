@@ -34,7 +34,8 @@ class VerdictHooks:
         if controller is None or step is None or report.when is None:
             return
         try:
-            for event in json.loads(getattr(report, "steps_events", "[]")):
+            told = getattr(report, "steps_events", "")
+            for event in json.loads(told) if told else ():
                 controller.event(event)
         except JournalError as error:
             self.active.stop(str(error))

@@ -12,16 +12,15 @@ A container's id selects the steps inside it.
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from .graph import describe, neighbours
 from .model import Box, Plan, PlanError, Step
+from .values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Selection:
     """What was asked for.
 
@@ -202,6 +201,8 @@ def _unknown(name: str, plan: Plan) -> str:
     if told:
         return told
     unknown = next((end for end in ends[1:] if not lookup(end, plan)), name)
+    import difflib  # only for what is unknown
+
     close = difflib.get_close_matches(unknown, ["all", "continue", "next:5"], n=1, cutoff=0.6)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{_exists(unknown, plan, hint)} (also: all, continue, next:N)"

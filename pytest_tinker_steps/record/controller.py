@@ -65,7 +65,10 @@ class Controller:
         self._finished = False
 
     def tale(self, name: str) -> Tale:
-        return self.tales.setdefault(name, Tale())
+        found = self.tales.get(name)
+        if found is None:
+            found = self.tales[name] = Tale()
+        return found
 
     def logs(self, task_id: str) -> str:
         """Folder of an attempt's logs as people type it; empty when nothing was printed."""

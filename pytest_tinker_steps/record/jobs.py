@@ -10,9 +10,10 @@ import contextlib
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from ..plan.values import value
 from .places import JOBS
 from .plain import from_plain, to_plain
 
@@ -27,7 +28,7 @@ LIVE = frozenset({STARTING, RUNNING, UNSUPERVISED})
 ENDED = frozenset({PASSED, FAILED, LOST})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Alert:
     """What a monitor found wrong.
 
@@ -41,7 +42,7 @@ class Alert:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Job:
     """A background job, as far as it is known.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..plan.model import Box, IdentityPart
+from ..plan.values import value
 
 STARTED = "attempt_started"
 FINISHED = "attempt_finished"
@@ -18,7 +19,7 @@ COST = "cost_usd"
 """The number that adds up, in US dollars."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepState:
     """The journal's view of one step.
 
@@ -49,7 +50,7 @@ class StepState:
     spent: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Done:
     """Whether a step is done, and the reason that is shown.
 

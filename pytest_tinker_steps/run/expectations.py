@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 import signal
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..plan.model import Check, Metric
+from ..plan.values import value
 
 if TYPE_CHECKING:
     from .process import Ended
@@ -21,7 +21,7 @@ LONGEST_MESSAGE = 400
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Judged:
     """Attributes:
     message: one line.

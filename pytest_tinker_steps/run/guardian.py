@@ -2,30 +2,37 @@
 
 Run by path as a program of its own::
 
-    python -I -S guardian.py TOKEN PARENT_PID PARENT_START
+    python -I -S guardian.py TOKEN PARENT_PID
 
 It inherits the read end of a pipe as its standard input, and the descriptors of locks: those are free only
 when it has ended too, that is when nothing is left. On the pipe come lines: ``+ PID START`` registers the
 leader of a session (``gone`` for the start of one that has ended), ``- PID`` takes it back, ``bye`` ends the
 guardian at once. When the pipe closes without ``bye``, or the parent is gone, it ends whatever carries TOKEN
 in its environment, is in a registered session, or descends from such.
+
+It starts before the first process of every session, so it imports next to nothing then.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import signal
 import sys
-from collections.abc import Callable
-from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from types import ModuleType
+else:
+    import _signal as signal  # what that one wraps; its names for numbers take half of this program's start
 
 MARKER = "TINKER_STEPS_SESSION"
 SIGNALS: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 3.0), (signal.SIGKILL, 2.0))
 _LOOK_AT_PARENT_MS = 1000
 _LOOK_ANYWAY_MS = 30_000
 """Where the system tells the parent's end, a look is only for what it may not have told."""
+_HURRIED = 4
+"""Times that it waits, of a moment or a second each, before it loads what it will need at the end."""
 _NAP_MS = 200
 """How long lines may wait when others came just now. The pipe holds those of thousands of processes."""
 
@@ -51,26 +58,22 @@ class Register:
                     self.bye = True
 
 
-def main(token: str, parent: int, parent_start: float) -> None:
+def main(token: str, parent: int) -> None:
     """Waits for the parent's end, then ends what it left.
 
     Args:
         token: value of the marker.
-        parent, parent_start: identity of the pytest process.
+        parent: process id of the pytest process, which has started this one.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     # At the end: the names of our other modules must not hide those of the standard library.
     sys.path.append(__file__.rpartition("/")[0])
-    proctree = import_module("proctree")
-
-    def parent_lives() -> bool:
-        return bool(proctree.alive(parent, parent_start))
-
     register = Register()
-    _listen(register, parent, parent_lives)
+    _listen(register, parent)
     if register.bye:
         return
+    proctree = _proctree()
 
     def left() -> list[tuple[int, float]]:
         groups = proctree.still_theirs(register.sessions)
@@ -83,7 +86,11 @@ def main(token: str, parent: int, parent_start: float) -> None:
         signals = SIGNALS[-1:]
 
 
-def _listen(register: Register, parent: int, parent_lives: Callable[[], bool]) -> None:
+def _proctree() -> ModuleType:
+    return __import__("proctree")
+
+
+def _listen(register: Register, parent: int) -> None:
     """Returns when the pipe closes, at ``bye``, or when the parent is gone.
 
     The pipe alone does not tell the parent's death: a process that the parent forked without an exec holds
@@ -95,17 +102,22 @@ def _listen(register: Register, parent: int, parent_lives: Callable[[], bool]) -
     poll = select.poll()
     poll.register(0, select.POLLIN)
     every = _LOOK_AT_PARENT_MS
-    with contextlib.suppress(OSError, AttributeError):
+    try:
         poll.register(os.pidfd_open(parent), select.POLLIN)
-        if parent_lives():
-            every = _LOOK_ANYWAY_MS
+        every = _LOOK_ANYWAY_MS
+    except (OSError, AttributeError):
+        pass  # the system tells no end of a process
     naps = False
+    waits = 0
     while not register.bye:
         # That the pipe was closed is told without being asked for.
         poll.modify(0, 0 if naps else select.POLLIN)
-        poll.poll(_NAP_MS if naps else every)
+        poll.poll(_NAP_MS if naps else every if waits > _HURRIED else _LOOK_AT_PARENT_MS)
+        waits += 1
+        if waits == _HURRIED:
+            _proctree()  # while it is there: a step may replace what is installed
         # Asked before the pipe is emptied: what a dead parent has written is all there then.
-        lives = parent_lives()
+        lives = os.getppid() == parent
         naps = False
         try:
             while data := os.read(0, 65536):
@@ -118,4 +130,4 @@ def _listen(register: Register, parent: int, parent_lives: Callable[[], bool]) -
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]))

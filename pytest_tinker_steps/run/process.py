@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -70,7 +69,7 @@ class Processes:
     """
 
     def __init__(self, *, redactor: Redactor, lock_fds: Sequence[int] = ()) -> None:
-        self.token = secrets.token_hex(8)
+        self.token = os.urandom(8).hex()
         self._redactor = redactor
         self._guardian = _Guardian(self.token, tuple(lock_fds))
         self._lock = threading.Lock()
@@ -365,7 +364,6 @@ class _Guardian:
                     str(Path(__file__).with_name("guardian.py")),
                     self._token,
                     str(os.getpid()),
-                    repr(proctree.started(os.getpid())),
                 ],
                 cwd="/",
                 env={k: v for k, v in os.environ.items() if k not in MARKERS},

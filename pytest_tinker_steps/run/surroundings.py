@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..plan.model import Pairs
+from ..plan.values import value
 from ..record.places import logs_of
 from .process import Processes
 from .redaction import Redactor
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 NO_BRIEF = Path(os.devnull)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Exchange:
     """Files through which one attempt and its processes tell each other things.
 
@@ -34,7 +35,7 @@ class Exchange:
     brief: Path
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Surroundings:
     """Attributes:
     folder: of the task list; commands run there unless they say otherwise.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ...plan.values import value
 
 if TYPE_CHECKING:
     from ..runner import Runs
@@ -17,7 +18,7 @@ class ProbeFailed(Exception):
     """What a probe asks for is not so: one plain line, what is wrong and where."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ProbeContext:
     """What probes look at.
 

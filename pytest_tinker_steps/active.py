@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -314,13 +313,9 @@ class Active:
         )
         item.ihook.pytest_runtest_logreport(report=report)
 
-    def take_events(self, nodeid: str) -> str:
-        """Events of a worker's item since the last report; they travel on the next one.
-
-        As JSON, since what carries reports takes far longer for nested values. Empty when there are none.
-        """
-        events = self._events.pop(nodeid, None)
-        return json.dumps(events) if events else ""
+    def take_events(self, nodeid: str) -> list[dict[str, Any]]:
+        """Events of a worker's item since the last report; they travel on the next one."""
+        return self._events.pop(nodeid, [])
 
     def _surroundings(self) -> Surroundings:
         if self._around is None:

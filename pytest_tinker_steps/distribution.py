@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from . import remote
 from .active import Active
 from .ahead import AHEAD
 from .console import Console
+from .parcels import unpack
 from .plan.model import Step
 from .record import deaths
 from .record.journal import JournalError
@@ -169,6 +170,11 @@ class DistributionHooks:
     def knows(self, worker: str, step: Step) -> bool:
         """Whether a worker was told of all attempts at a step."""
         return self._told.get(worker, 0) >= self._since.get(step.id, 0)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_report_from_serializable(self, data: dict[str, Any]) -> Generator[None, Any, Any]:
+        unpack(data)
+        return (yield)
 
     @pytest.hookimpl(tryfirst=True)  # before it is recorded: the worker is about to ask for more
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

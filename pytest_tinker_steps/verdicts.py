@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from .active import EVENT, Active, distributed
@@ -34,8 +32,7 @@ class VerdictHooks:
         if controller is None or step is None or report.when is None:
             return
         try:
-            told = getattr(report, "steps_events", "")
-            for event in json.loads(told) if told else ():
+            for event in getattr(report, "steps_events", ()):
                 controller.event(event)
         except JournalError as error:
             self.active.stop(str(error))

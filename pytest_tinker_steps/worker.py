@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import pytest
+
+from .parcels import packed
 
 
 class IdleItem(pytest.Item):
@@ -42,6 +45,10 @@ class WorkerHooks:
         if nextitem is None:
             item.end()
         return True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_report_to_serializable(self) -> Generator[None, Any, Any]:
+        return packed((yield))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self) -> tuple[str, str, str]:

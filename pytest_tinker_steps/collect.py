@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -84,6 +85,12 @@ class StepItem(pytest.Function):
 
     def reportinfo(self) -> tuple[Any, int, str]:
         return self.path, self.step.box.line - 1, f"{self.name} {self.step.title}"
+
+    @cached_property
+    def location(self) -> tuple[str, int | None, str]:
+        """As pytest finds it, but for making the path absolute: it is."""
+        path, line, title = self.reportinfo()
+        return self.session._node_location_to_relpath(path), line, title
 
     def _traceback_filter(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
         # A Python main begins where the user's code begins.

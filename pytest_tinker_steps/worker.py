@@ -33,6 +33,9 @@ class WorkerHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.showfspath = False  # nobody reads it
         for plugin in session.config.pluginmanager.get_plugins():
             if all(hasattr(plugin, name) for name in ("run_one_test", "nextitem_index", "torun")):
                 pass_over(plugin, session.items)

@@ -85,8 +85,8 @@ class Records:
                 ticked=False,
                 first_open_ns=old.first_open_ns or _whole(record.get("started_ns")),
             )
-        elif event == FINISHED and task_id == old.task_id:
-            status = str(record.get("status", ""))
+        elif event == FINISHED and task_id == old.task_id and record.get("status"):
+            status = str(record["status"])
             new = replace(old, verdict=status, finished=str(record.get("timestamp", "")))
             if status == "passed":
                 seconds = record.get("seconds")

@@ -160,6 +160,12 @@ def test_no_record_breaks_the_fold(records: list[dict[str, Any]]) -> None:
         assert not (state.ticked and not state.verdict), "a tick is of an attempt"
 
 
+def test_an_end_without_a_verdict_is_none() -> None:
+    first = {"event": "attempt_started", "step": "1", "task_id": A}
+    records = [first, {"event": "attempt_finished", "step": "1", "task_id": A}]
+    assert fold(records).of("1").verdict == "cut off"
+
+
 # -- done
 
 

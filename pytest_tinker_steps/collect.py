@@ -79,8 +79,10 @@ class StepItem(pytest.Function):
     def setup(self) -> None:
         if self.skipped:
             pytest.skip(self.skipped)  # reached only where pytest's own skipping is switched off
-        self.running = self.config.stash[ACTIVE].begin(self.step, self)
-        self.session._setupstate.addfinalizer(self.config.stash[ACTIVE].end, self)
+        active = self.config.stash[ACTIVE]
+        self.running = active.begin(self.step, self)
+        # Before the fixtures, so that it is the last thing that is torn down.
+        self.session._setupstate.addfinalizer(active.end, self)
         super().setup()
 
     def reportinfo(self) -> tuple[Any, int, str]:

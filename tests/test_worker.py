@@ -34,8 +34,8 @@ class Interactor:
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> Any:
     """An idle item that counts how often it has ended the session."""
-    item = IdleItem.__new__(IdleItem)
-    item.ends = 0  # type: ignore[attr-defined]
+    item: Any = IdleItem.__new__(IdleItem)
+    item.ends = 0
     monkeypatch.setattr(IdleItem, "end", lambda self: setattr(self, "ends", self.ends + 1))
     return item
 

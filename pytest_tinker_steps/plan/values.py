@@ -48,7 +48,8 @@ def value(cls: type[T]) -> type[T]:
     # Unpickling would set the slots of an empty one, and be refused.
     made.__reduce__ = lambda self: (made, values_of(self))
     made.__setattr__, made.__delattr__ = _refuse_setting, _refuse_deleting
-    return made  # type: ignore[no-any-return]
+    finished: type[T] = made
+    return finished
 
 
 def _refuse_setting(_: object, name: str, __: object) -> NoReturn:

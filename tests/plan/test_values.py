@@ -90,9 +90,9 @@ def test_a_wrong_argument_is_named(make: Callable[[], Tool], said: str) -> None:
 def test_a_value_stays_as_it_is() -> None:
     tool = Tool("a")
     with pytest.raises(FrozenInstanceError, match="cannot assign to field 'size'"):
-        tool.size = 2  # type: ignore[misc]
+        tool.size = 2  # type: ignore[misc] # what is refused
     with pytest.raises(FrozenInstanceError, match="cannot assign to field 'colour'"):
-        tool.colour = "red"  # type: ignore[attr-defined]
+        tool.colour = "red"  # type: ignore[attr-defined] # what is refused
     with pytest.raises(FrozenInstanceError, match="cannot delete field 'name'"):
         del tool.name
     assert not hasattr(tool, "__dict__")

@@ -52,10 +52,16 @@ class Slots:
         self._keys: dict[int, torch.Tensor] = {}
         self._values: dict[int, torch.Tensor] = {}
         self._rows = torch.zeros(0, dtype=torch.long)
-        self._all = False
+        self._top = 0
+        self._front = False
         self._places = torch.zeros(0, 0, dtype=torch.long)
         self._seen = 0
         self._mask = torch.zeros(0)
+
+    @property
+    def room(self) -> int:
+        """Tokens that there is room for now, over all slots; it grows as it is needed."""
+        return max((buffer.shape[0] * buffer.shape[2] for buffer in self._keys.values()), default=0)
 
     def step(self, rows: torch.Tensor, starts: torch.Tensor, width: int) -> torch.Tensor:
         """Prepare a forward pass of ``width`` tokens in each of ``rows``.
@@ -69,8 +75,9 @@ class Slots:
             the position of every token, for the model.
         """
         self._rows = rows
-        # All slots in order can be read in place; any other choice of them is a copy.
-        self._all = rows.numel() == self.count and bool((rows[1:] > rows[:-1]).all())
+        self._top = int(rows.max()) + 1
+        # The first slots in order can be read in place; any other choice of them is a copy.
+        self._front = rows.numel() == self._top and bool((rows[1:] > rows[:-1]).all())
         self._places = starts[:, None] + torch.arange(width)
         self._seen = int(starts.max()) + width
         hidden = torch.arange(self._seen) > self._places[:, :, None]
@@ -116,15 +123,23 @@ class Slots:
         found = []
         for kept, new in ((self._keys, key), (self._values, value)):
             buffer = kept.get(layer)
-            if buffer is None or buffer.shape[2] < self._seen:
-                room = -(-self._seen // GROWTH) * GROWTH
-                grown = new.new_zeros(self.count, new.shape[1], room, new.shape[3])
-                if buffer is not None:
-                    grown[:, :, : buffer.shape[2]] = buffer
-                buffer = kept[layer] = grown
+            if buffer is None or buffer.shape[2] < self._seen or buffer.shape[0] < self._top:
+                buffer = kept[layer] = self._grown(buffer, new)
             buffer[self._rows[:, None], :, self._places] = new.transpose(1, 2)
-            found.append(buffer[:, :, : self._seen] if self._all else buffer[self._rows, :, : self._seen])
+            seen = self._seen
+            found.append(buffer[: self._top, :, :seen] if self._front else buffer[self._rows, :, :seen])
         return found[0], found[1]
+
+    def _grown(self, buffer: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
+        """Room for this pass. Slots that no row was in have none, or one long prompt would take it all."""
+        slots, tokens = (0, 0) if buffer is None else (buffer.shape[0], buffer.shape[2])
+        if slots < self._top:
+            slots = min(self.count, 1 << (self._top - 1).bit_length())
+        tokens = max(tokens, -(-self._seen // GROWTH) * GROWTH)
+        grown = new.new_zeros(slots, new.shape[1], tokens, new.shape[3])
+        if buffer is not None:
+            grown[: buffer.shape[0], :, : buffer.shape[2]] = buffer
+        return grown
 
 
 class _Current:

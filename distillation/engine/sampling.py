@@ -1,14 +1,15 @@
 """Which sampling requests are worked on together.
 
 Requests of one sampler whose prompts begin alike share the keys and values of that beginning, which are
-made once and kept for the next batches. What cannot share a batch gets one of its own, and the batches
-take turns token by token, so a long answer never holds up the others.
+made once and kept for the next batches. Alike are those that wait and those that were begun lately, so it
+does not matter whether they come all at once or one by one. What cannot share a batch gets one of its own,
+and the batches take turns token by token, so a long answer never holds up the others.
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 import torch
@@ -26,6 +27,9 @@ GATHER = 0.005
 LOOKED_AT = 256
 """Waiting jobs that are considered at a time, so that a long queue costs no time per token."""
 
+REMEMBERED = 32
+"""Prompts begun lately that a waiting one is compared with, too."""
+
 MAX_BATCHES = 4
 KEPT_PREFIXES = 8
 
@@ -41,6 +45,8 @@ class Sampler:
         self._waiting: list[Job] = []
         self._batches: list[Batch] = []
         self._prefixes: OrderedDict[tuple[int, tuple[int, ...]], tuple[Weights, Prefix]] = OrderedDict()
+        # By the weights' id, so that nothing is kept alive: one that was given twice costs a prefix at most.
+        self._begun: deque[tuple[int, tuple[int, ...]]] = deque(maxlen=REMEMBERED)
 
     def add(self, job: Job) -> None:
         """Take a job; it is begun when its turn comes."""
@@ -82,22 +88,20 @@ class Sampler:
         if len(self._batches) >= MAX_BATCHES and not any(batch.free > 0 for batch in self._batches):
             return
         left: list[Job] = []
-        best: dict[int, Prefix] = {}
         for job in self._waiting[:LOOKED_AT]:
             if not job.alive():
                 continue
             batch = self._batch_for(job)
             if batch is None and len(self._batches) < MAX_BATCHES:
-                if id(job.weights) not in best or not _begins(job, best[id(job.weights)]):
-                    try:
-                        best[id(job.weights)] = self._prefix(job)
-                    except Exception as cause:
-                        job.done(cause)
-                        continue
-                batch = Batch(self._backend, job.weights, best[id(job.weights)])
+                try:
+                    batch = Batch(self._backend, job.weights, self._prefix(job))
+                except Exception as cause:
+                    job.done(cause)
+                    continue
                 self._batches.append(batch)
             if batch is not None and batch.free > 0:
                 batch.add(job)
+                self._begun.append((id(job.weights), job.request.prompt))
             else:
                 left.append(job)
         self._waiting[:LOOKED_AT] = left
@@ -107,32 +111,45 @@ class Sampler:
         fitting = [batch for batch in self._batches if batch.fits(job)]
         if not fitting:
             return None
-        batch = max(fitting, key=lambda one: one.prefix.length)
+        widest = _widest([batch.prefix for batch in fitting])
+        batch = next(batch for batch in fitting if batch.prefix is widest)
         if len(job.request.prompt) - batch.prefix.length < 2 * SHARED_FROM or batch.free <= 0:
             return batch
-        alike = self._alike(job)
-        longer = shared_length(job.request.prompt, alike) - batch.prefix.length >= SHARED_FROM
+        length, kept = self._shareable(job)
+        longer = (kept.length if kept else length) - batch.prefix.length >= SHARED_FROM
         return None if longer and len(self._batches) < MAX_BATCHES else batch
 
-    def _alike(self, job: Job) -> list[tuple[int, ...]]:
-        near = self._waiting[:LOOKED_AT]
-        return [other.request.prompt for other in near if other.weights is job.weights]
+    def _shareable(self, job: Job) -> tuple[int, Prefix | None]:
+        """How many of its first tokens are worth sharing, and a kept prefix that is good enough for that."""
+        near = [(id(other.weights), other.request.prompt) for other in self._waiting[:LOOKED_AT]]
+        alike = [prompt for weights, prompt in (*near, *self._begun) if weights == id(job.weights)]
+        length = shared_length(job.request.prompt, alike)
+        fitting = [p for weights, p in self._prefixes.values() if weights is job.weights and _begins(job, p)]
+        kept = _widest(fitting) if fitting else None
+        return length, kept if kept is not None and kept.length >= GOOD_ENOUGH * length else None
 
     def _prefix(self, job: Job) -> Prefix:
-        prompt = job.request.prompt
-        length = shared_length(prompt, self._alike(job))
-        for key, (weights, kept) in reversed(self._prefixes.items()):
-            if weights is job.weights and _begins(job, kept) and kept.length >= GOOD_ENOUGH * length:
-                self._prefixes.move_to_end(key)
-                return kept
+        length, kept = self._shareable(job)
+        if kept is not None:
+            self._prefixes.move_to_end((id(job.weights), kept.tokens))
+            return kept
         if length < SHARED_FROM:
             return EMPTY
-        prefix = Batch(self._backend, job.weights, EMPTY, 1).read_prefix(prompt[:length])
+        prefix = Batch(self._backend, job.weights, EMPTY, 1).read_prefix(job.request.prompt[:length])
         # The weights are kept with it: an id is only good as long as its object lives.
         self._prefixes[id(job.weights), prefix.tokens] = (job.weights, prefix)
         while len(self._prefixes) > KEPT_PREFIXES:
             self._prefixes.popitem(last=False)
         return prefix
+
+
+def _widest(prefixes: Sequence[Prefix]) -> Prefix:
+    """The shortest of those that are about as long as the longest: more prompts will come to begin with it.
+
+    The first prompts may share a few words more than all that follow.
+    """
+    longest = max(prefix.length for prefix in prefixes)
+    return min((p for p in prefixes if longest - p.length < SHARED_FROM), key=lambda one: one.length)
 
 
 def _begins(job: Job, prefix: Prefix) -> bool:

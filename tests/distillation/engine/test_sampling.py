@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
+from distillation.engine.attention import Slots  # noqa: E402
 from distillation.engine.batch import Batch, Job, Outcome  # noqa: E402
 from distillation.engine.choose import choose  # noqa: E402
 from distillation.engine.protocol import SampleRequest, SampleResult, Sampling  # noqa: E402
@@ -37,6 +38,19 @@ def sample(backend: Any, requests: list[SampleRequest]) -> list[SampleResult]:
     results = [outcomes[number] for number in range(len(requests))]
     assert all(isinstance(result, SampleResult) for result in results), results
     return results  # type: ignore[return-value]
+
+
+def cached_one_by_one(backend: Any, asked: list[tuple[int, ...]]) -> list[int]:
+    """Tokens of each prompt that were read already, when each comes a token of its forerunners later."""
+    sampler = Sampler(backend)
+    outcomes: dict[int, Outcome] = {}
+    for number, prompt in enumerate(asked):
+        done = partial(outcomes.__setitem__, number)
+        sampler.add(Job(SampleRequest(prompt, 1, Sampling(40, ends=False)), BASE, done, arrived=0))
+        sampler.step()
+    while sampler.busy:
+        sampler.step()
+    return [one.cached for _, one in sorted(outcomes.items()) if isinstance(one, SampleResult)]
 
 
 def greedy(plain: Any, prompt: tuple[int, ...], count: int) -> list[int]:
@@ -89,6 +103,22 @@ def test_the_same_seed_gives_the_same_tokens_whatever_else_is_sampled(backend: A
     assert [list(one.tokens) for one in other.sequences] != [list(one.tokens) for one in alone.sequences]
 
 
+def test_a_common_beginning_is_shared_by_what_comes_one_by_one(backend: Any) -> None:
+    assert cached_one_by_one(backend, prompts(12, SYSTEM)) == [0, *[len(SYSTEM)] * 11]
+
+
+def test_what_more_the_first_share_does_not_keep_them_apart_from_the_rest(backend: Any) -> None:
+    begun_alike = [(*SYSTEM, 5, 6, 7, *prompt) for prompt in prompts(5)]
+    asked = [*begun_alike[:2], *prompts(3, SYSTEM), *begun_alike[2:]]
+    assert cached_one_by_one(backend, asked) == [0, len(SYSTEM) + 3, *[len(SYSTEM)] * 6]
+
+
+def test_a_common_beginning_is_shared_behind_a_job_of_another_kind(backend: Any) -> None:
+    stranger = SampleRequest(prompts(1)[0], 1, Sampling(6))
+    found = sample(backend, [stranger, *(SampleRequest(p, 1, Sampling(6)) for p in prompts(9, SYSTEM))])
+    assert [one.cached for one in found] == [0, *[len(SYSTEM)] * 9]
+
+
 def test_more_answers_than_slots_are_all_made(backend: Any) -> None:
     batch = Batch(backend, BASE, count=3)
     done: list[Outcome] = []
@@ -100,6 +130,17 @@ def test_more_answers_than_slots_are_all_made(backend: Any) -> None:
     assert isinstance(done[0], SampleResult)
     many = sample(backend, [job.request])[0]
     assert [list(a.tokens) for a in done[0].sequences] == [list(a.tokens) for a in many.sequences]
+
+
+def test_one_long_prompt_takes_the_room_of_one() -> None:
+    slots = Slots(192)
+    for begin in (0, 500):
+        slots.step(torch.tensor([0]), torch.tensor([begin]), 500)
+        slots.attend(0, *torch.zeros(3, 1, 2, 500, 4), 1.0)
+    assert slots.room == 1024
+    slots.step(torch.tensor([2]), torch.tensor([0]), 1)
+    slots.attend(0, *torch.zeros(3, 1, 2, 1, 4), 1.0)
+    assert slots.room == 4 * 1024
 
 
 def test_a_stop_token_a_stop_text_and_the_end_token_end_an_answer(backend: Any, plain: Any) -> None:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from . import __version__
-from .console import PASSING, Console
+from .console import Console
+from .outbox import Outbox
 from .plan.model import PlanError, Step
 from .record import lock, state
 from .record.frozen import Frozen
 from .record.journal import Journal, JournalError, now
 from .record.places import STATE
-from .run.attempt import StepRun, Upstream
+from .run.artefacts import Upstream
+from .run.attempt import StepRun
 from .run.process import Processes
 from .run.redaction import Redactor, secret_values
 from .run.surroundings import Surroundings, base_environ, layered
@@ -28,10 +30,6 @@ if TYPE_CHECKING:
     from .record.jobs import Job
     from .run.attempt import Emit
     from .run.budget import Budget
-
-
-EVENT = "event"
-"""The phase of a report that only carries events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class Active:
         self._around: Surroundings | None = None
         self._watched = False
         self._lock: lock.Lock | None = None
-        self._events: dict[str, list[dict[str, Any]]] = {}
+        self._outbox = Outbox()
         self._jobwatch: JobWatch | None = None
 
     # -- begin and end
@@ -221,7 +219,7 @@ class Active:
             live=self.frozen.live and not self.worker,
             anew=self.frozen.rerun,
             spent_before=self.frozen.spent.get(step.id, 0.0),
-            attempts_before=self.frozen.tries.get(step.id, 0),
+            death=self.frozen.deaths.get(step.id),
         )
 
     def job_of(self, name: str) -> Job | None:
@@ -297,25 +295,14 @@ class Active:
                 item.user_properties.append((f"{event['phase']}: {event['name']}", said))
             if self.controller is not None:
                 self.controller.event(event)
-            elif not (event.get("shown") and event["event"] in PASSING):
-                # Nobody watches a worker, and a main of hours would pile them up.
-                self._events.setdefault(item.nodeid, []).append(event)
-                if event["event"] == "attempt_started" and event["attempt"] > 1:
-                    self._send_events(item)
+            else:
+                self._outbox.put(item, event)
 
         return emit
 
-    def _send_events(self, item: pytest.Item) -> None:
-        """Have what has happened recorded now: the next report may never come."""
-        values: dict[str, Any] = {"when": EVENT, "steps_events": self.take_events(item.nodeid)}
-        report = pytest.TestReport(
-            nodeid=item.nodeid, location=item.location, keywords={}, outcome="passed", longrepr=None, **values
-        )
-        item.ihook.pytest_runtest_logreport(report=report)
-
     def take_events(self, nodeid: str) -> list[dict[str, Any]]:
         """Events of a worker's item since the last report; they travel on the next one."""
-        return self._events.pop(nodeid, [])
+        return self._outbox.take(nodeid)
 
     def _surroundings(self) -> Surroundings:
         if self._around is None:

@@ -21,6 +21,7 @@ from .record import deaths
 from .record.journal import JournalError
 from .report import side_by_side
 from .run.attempt import new_task_id
+from .run.recovery import pause
 from .scheduling import END_OF_TURN, StepScheduling
 
 
@@ -131,19 +132,14 @@ class DistributionHooks:
         if controller is None or definition is None or step.ends or self.active.frozen.mode != "run":
             return False
         retry = definition.main.retry
-        used = deaths.begun(controller, step, self._frozen.tries.get(step.id, 0))
+        used = deaths.begun(controller, step, self._frozen.deaths.get(step.id))
         if "exit" not in retry.when or used >= retry.attempts:
             return False
         following, ids = new_task_id(step.id), self._frozen.task_ids
+        task_id = controller.tale(step.id).task_id or ids.get(step.id, "")
+        death = deaths.Death(task_id, used, self._why(step), pause(retry, used))
         try:
-            deaths.record(
-                controller,
-                step,
-                self._why(step),
-                task_id=ids.get(step.id, ""),
-                following=following,
-                attempt=used + 1,
-            )
+            deaths.record(controller, step, death, following)
         except JournalError:
             return False  # the scheduler is told that nothing more may be started
         self._forget(step)
@@ -152,7 +148,7 @@ class DistributionHooks:
         self._frozen = replace(
             self._frozen,
             task_ids={**ids, step.id: following},
-            tries={**self._frozen.tries, step.id: used},
+            deaths={**self._frozen.deaths, step.id: death},
         )
         self._dumped = ""
         self._deaths += 1

@@ -94,7 +94,7 @@ class StepFixtures:
                 return running
             if running.step.ends:
                 return running  # of an attempt that began long ago
-            run.begin()
+            run.begin_first()
             while True:
                 try:
                     run.pre_flight()

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from .active import EVENT, Active
+from .active import Active
 from .console import write_lines
+from .outbox import EVENT
 from .record.frozen import Frozen
 from .report import summary
 

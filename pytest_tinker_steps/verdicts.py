@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .active import EVENT, Active, distributed
+from .active import Active, distributed
+from .outbox import EVENT
 from .plan.model import Step
 from .record.frozen import Frozen
 from .record.journal import JournalError

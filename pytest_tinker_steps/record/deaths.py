@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..plan.model import Step
+from ..plan.values import value
 from .journal import now
 from .state import FINISHED
 
@@ -13,39 +14,53 @@ if TYPE_CHECKING:
     from .controller import Controller
 
 
-def begun(controller: Controller, step: Step, before: int) -> int:
-    """How many attempts at a step have begun, the one that died included.
+@value
+class Death:
+    """What the worker that takes over has to know of an attempt whose worker died.
+
+    Attributes:
+        task_id: of the attempt.
+        attempts: how many have begun by then, this one included.
+        message: what happened, for people.
+        delay: seconds until the next attempt.
+    """
+
+    task_id: str
+    attempts: int
+    message: str
+    delay: float
+
+
+def begun(controller: Controller, step: Step, last: Death | None) -> int:
+    """How many attempts at a step have begun, the one that died now included.
 
     Args:
-        before: those of workers that died before.
+        last: the death before, if there was one.
     """
-    return max(controller.tale(step.id).attempt, before + 1)
+    return max(controller.tale(step.id).attempt, (last.attempts if last else 0) + 1)
 
 
-def record(
-    controller: Controller, step: Step, reason: str, *, task_id: str, following: str, attempt: int
-) -> None:
+def record(controller: Controller, step: Step, death: Death, following: str) -> None:
     """Record the end of an attempt, and that another one follows.
 
     Args:
-        task_id: of the attempt, if it was not heard of yet.
-        following: task id of the next one; ``attempt`` is its number.
+        following: task id of the next one.
 
     Raises:
         JournalError: it could not be recorded.
     """
     assert step.definition is not None
     tale = controller.tale(step.id)
-    who = {"step": step.id, "task_id": tale.task_id or task_id, "timestamp": now()}
+    who = {"step": step.id, "task_id": death.task_id, "timestamp": now()}
     seconds = time.monotonic() - tale.began if tale.began else 0.0
     retry = {
         "cause": "exit",
-        "attempt": attempt,
+        "attempt": death.attempts + 1,
         "attempts": step.definition.main.retry.attempts,
-        "delay": 0.0,
+        "delay": death.delay,
         "next_task_id": following,
     }
     controller.event({"event": "retry", "status": "", **who, **retry})
-    ended = {"seconds": seconds, "message": reason, "final": False}
+    ended = {"seconds": seconds, "message": death.message, "final": False}
     controller.event({"event": FINISHED, "status": "failed", **who, **ended})
     tale.task_id = ""

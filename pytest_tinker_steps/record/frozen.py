@@ -20,6 +20,7 @@ from . import state
 from .state import Done, Records
 
 if TYPE_CHECKING:
+    from .deaths import Death
     from .job_ends import OpenJobs
     from .jobs import Job
 
@@ -58,7 +59,7 @@ class Frozen:
     rerun: whether steps that are done run again.
     budget: US dollars for the session; None for no limit.
     untick: whether a tick that does not hold is taken back (``verify``).
-    tries: attempts of this session whose workers died, by step.
+    deaths: the last attempt of this session whose worker died, by step.
     """
 
     plan: Plan
@@ -91,7 +92,7 @@ class Frozen:
     waiting: frozenset[str] = frozenset()
     rerun: bool = False
     budget: float | None = None
-    tries: Mapping[str, int] = field(default_factory=dict)
+    deaths: Mapping[str, Death] = field(default_factory=dict)
 
     @cached_property
     def by_id(self) -> dict[str, Step]:

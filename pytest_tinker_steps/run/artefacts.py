@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from glob import glob
 from pathlib import Path
 
 from ..plan.model import Step
+from ..plan.values import value
+
+
+@value
+class Upstream:
+    """A step that another one needs, and the outputs that it declares."""
+
+    step: str
+    outputs: tuple[str, ...]
+
+
+def wanted(inputs: Iterable[str], upstream: Iterable[Upstream], folder: Path) -> list[tuple[str, str]]:
+    """What must be there before a step starts: its inputs, and the outputs of the steps before it.
+
+    Returns:
+        for each what it is, and why it counts as missing or an empty string.
+    """
+    named = [(f"input {path}", path) for path in inputs]
+    named += [(f"output of step_{up.step}: {path}", path) for up in upstream for path in up.outputs]
+    return [(name, missing(path, folder)) for name, path in named]
 
 
 def missing(path: str, folder: Path) -> str:

@@ -10,11 +10,10 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..plan.model import Definition, RetryCause, Step
+from ..plan.model import Command, Definition, RetryCause, Step
 from ..record.journal import now, redacted
 from . import artefacts, recovery
 from .failure import PhaseFailed
@@ -27,17 +26,10 @@ from .telling import COST, Telling
 from .working import Work, function_of
 
 if TYPE_CHECKING:
+    from ..record.deaths import Death
     from ..record.jobs import Job
 
 Emit = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """A step that this one needs, and the outputs that it declares."""
-
-    step: str
-    outputs: tuple[str, ...]
 
 
 def new_task_id(step: str) -> str:
@@ -58,7 +50,7 @@ class StepRun:
         live: whether somebody watches the main's output as it comes.
         anew: whether pieces that earlier attempts have recorded do not count.
         spent_before: US dollars that attempts since the last pass have cost in earlier runs.
-        attempts_before: of this run, by workers that died.
+        death: of the worker that was at the last attempt, if it died in it.
 
     Attributes:
         telling: what the current attempt has said of itself.
@@ -76,20 +68,20 @@ class StepRun:
         around: Surroundings,
         emit: Emit,
         *,
-        upstream: Iterable[Upstream] = (),
+        upstream: Iterable[artefacts.Upstream] = (),
         open_since_ns: int = 0,
         identity: tuple[str, ...] = (),
         live: bool = False,
         anew: bool = False,
         spent_before: float = 0.0,
-        attempts_before: int = 0,
+        death: Death | None = None,
     ) -> None:
         assert step.definition is not None
         self.step = step
         self.definition: Definition = step.definition
         self.main_definition = step.definition.main
         self.task_id = task_id
-        self.attempt = attempts_before
+        self.attempt = death.attempts if death else 0
         self.started: Job | None = None
         self._around = around
         self._emit = emit
@@ -99,6 +91,7 @@ class StepRun:
         self._identity = identity
         self._live = live
         self._spent_before = spent_before
+        self._death = death
         self._began = 0.0
         self._swept = True
         self._work: Work | None = None
@@ -157,6 +150,26 @@ class StepRun:
         self._set_up(job.events_read)
         self.telling.resume(job)
 
+    def begin_first(self) -> None:
+        """Start the first attempt of this run, which may follow one whose worker died: mend, and wait."""
+        death = self._death
+        if death is None:
+            self.begin()
+            return
+        if self.main_definition.recover is not None:
+            following, self.task_id = self.task_id, death.task_id
+            self._set_up()
+            self.telling.skip()  # what the attempt has said was taken when it was said
+            self._recover(self.main_definition.recover, "exit", death.message)
+            self.task_id = following
+        time.sleep(death.delay)
+        self.begin(death.task_id)
+
+    def _recover(self, what: Command, cause: RetryCause, message: str) -> None:
+        self._swept = False
+        recovery.recover(self._at, what, cause, message)
+        self.end()
+
     def again(self, cause: RetryCause | None, message: str) -> bool:
         """Begin another attempt if the step's retries and budgets allow it, after the delay.
 
@@ -175,9 +188,7 @@ class StepRun:
             return False
         self.end()
         if self.main_definition.recover is not None:
-            self._swept = False
-            recovery.recover(self._at, self.main_definition.recover, cause, message)
-            self.end()
+            self._recover(self.main_definition.recover, cause, message)
         delay = recovery.pause(retry, self.attempt)
         following = new_task_id(self.step.id)
         first, _, _ = message.partition("\n")
@@ -235,11 +246,7 @@ class StepRun:
 
     def pre_flight(self) -> None:
         """Declared inputs, outputs of the steps before, and the pre-flight checks; fail-fast."""
-        wanted = [(f"input {path}", path) for path in self.definition.inputs]
-        wanted += [
-            (f"output of step_{up.step}: {path}", path) for up in self._upstream for path in up.outputs
-        ]
-        direct = [(name, artefacts.missing(path, self._around.folder)) for name, path in wanted]
+        direct = artefacts.wanted(self.definition.inputs, self._upstream, self._around.folder)
         script = self.main_definition.script
         if script:
             direct.append((f"script {script}", artefacts.missing(script, self.cwd)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -36,6 +37,11 @@ class EventsFile:
     def offset(self) -> int:
         """Bytes of the lines that were read to their end."""
         return self._offset - len(self._torn)
+
+    def skip(self) -> None:
+        """Leave out what stands there by now."""
+        with contextlib.suppress(OSError):
+            self._offset = self._path.stat().st_size
 
     def read(self) -> list[dict[str, Any]]:
         """The events of all lines completed since the last call; a torn last line waits for its rest.

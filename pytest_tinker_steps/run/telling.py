@@ -94,6 +94,10 @@ class Telling:
             self.met.add(text)
             self._emit("criterion", text=text)
 
+    def skip(self) -> None:
+        """Leave out what was written until now."""
+        self._file.skip()
+
     def poll(self) -> None:
         """Take what was written since the last time."""
         self._take(self._file.read())

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from datetime import datetime
+from typing import Any
 
 import psutil
 import pytest
@@ -60,6 +62,41 @@ def test_a_step_whose_worker_was_killed_is_tried_again_and_the_rest_goes_on(proj
     cases = ET.parse(project.path / "junit.xml").getroot().iter("testcase")
     assert sorted(case.get("name") or "" for case in cases) == ["step_1", "step_2", "step_3"]
     wait_for(lambda: living(project.path) == [])
+
+
+def test_what_comes_between_two_attempts_comes_after_a_death_too(project: Project) -> None:
+    project.steps("a").define(
+        """
+step_1:
+  main:
+    command: 'echo "$TASK_ID" >>tries; test -e mended || exec sh wait.sh'
+    recover: '(echo "$TASK_ID $ATTEMPT $FAILURE_CAUSE"; cat "$FAILURE_MESSAGE_FILE" "$FAILURE_LOG") >mended'
+    retries: {attempts: 2, delay: 1.5s}
+"""
+    )
+    cost = """echo '{"metric": "cost_usd", "value": 2.5}' >>"$TINKER_STEPS_EVENTS"\n"""
+    project.write("wait.sh", f"{cost}echo working; touch running; sleep 61\n")
+    run = started(project, "--steps", "all", "-n", "1")
+    wait_for(lambda: "cost_usd" in [r.get("name") for r in project.events("metric")])
+    kill_worker(project, "sleep 61")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    first, second = (project.path / "tries").read_text().split()
+    said, why, log = (project.path / "mended").read_text().splitlines()
+    assert (said, log) == (f"{first} 1 exit", "working")
+    assert re.fullmatch(r"worker gw\d died", why)
+    (retry,) = project.events("retry")
+    assert retry["delay"] == 1.5
+    (mended,) = project.events("recover")
+    assert (mended["task_id"], mended["status"]) == (first, "passed")
+    again = project.events("attempt_started")[1]
+    assert (again["task_id"], again["previous"], again["attempt"]) == (second, first, 2)
+    assert stamp(again) - stamp(retry) >= 1.5
+    assert [r["value"] for r in project.events("metric")] == [2.5], "what it cost is counted once"
+
+
+def stamp(record: dict[str, Any]) -> float:
+    return datetime.fromisoformat(record["timestamp"]).timestamp()
 
 
 @pytest.mark.slow

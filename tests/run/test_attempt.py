@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pytest_tinker_steps.plan.model import Command
-from pytest_tinker_steps.run.attempt import Upstream, new_task_id
+from pytest_tinker_steps.run.artefacts import Upstream
+from pytest_tinker_steps.run.attempt import new_task_id
 from pytest_tinker_steps.run.failure import PhaseFailed
 from pytest_tinker_steps.run.process import ATTEMPT, EVENTS, Ended
 

@@ -365,13 +365,13 @@ def test_a_second_ctrl_c_kills_at_once(run: Run, task_id: str, tmp_path: Path) -
 
     def deaf() -> None:
         try:
-            run("trap '' TERM; echo $$ >pid; while :; do sleep 0.05; done", signals=((signal.SIGTERM, 20),))
+            run("trap '' TERM; echo $$ >pid; while :; do sleep 0.05; done", signals=((signal.SIGTERM, 60),))
         finally:
             thread.join()  # an interrupt that comes late still comes in here
 
     with pytest.raises(KeyboardInterrupt):
         deaf()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert marked(task_id) == []
 
 

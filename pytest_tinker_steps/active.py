@@ -27,6 +27,7 @@ from .run.surroundings import Surroundings, base_environ, layered
 if TYPE_CHECKING:
     from .jobwatch import JobWatch
     from .record.controller import Controller
+    from .record.deaths import Death
     from .record.jobs import Job
     from .run.attempt import Emit
     from .run.budget import Budget
@@ -61,6 +62,7 @@ class Active:
         self.short_secrets: tuple[str, ...] = ()
         self.left_over = False
         self.running: Running | None = None
+        self.deaths: dict[str, Death] = {}
         self._list_bytes = b""
         self._records = state.Records()
         self._around: Surroundings | None = None
@@ -208,9 +210,10 @@ class Active:
             for need in step.needs
             if need.state == "passed" and (definition := self.frozen.by_id[need.step].definition)
         )
+        death = self.deaths.get(step.id)
         return StepRun(
             step,
-            self.frozen.task_ids.get(step.id, ""),
+            death.following if death else self.frozen.task_ids.get(step.id, ""),
             self._surroundings(),
             self._emit_for(item),
             upstream=upstream,
@@ -219,7 +222,7 @@ class Active:
             live=self.frozen.live and not self.worker,
             anew=self.frozen.rerun,
             spent_before=self.frozen.spent.get(step.id, 0.0),
-            death=self.frozen.deaths.get(step.id),
+            death=death,
         )
 
     def job_of(self, name: str) -> Job | None:

@@ -41,8 +41,8 @@ class Around(Protocol):
     def crashed(self, step: Step, worker: str) -> bool:
         """A worker died in the middle of a step; whether the step is tried again."""
 
-    def knows(self, worker: str, step: Step) -> bool:
-        """Whether a worker knows of all attempts at a step."""
+    def given(self, step: Step, node: WorkerController) -> None:
+        """A worker is about to be sent a step."""
 
     def changed(self) -> None:
         """Something was started, or has ended."""

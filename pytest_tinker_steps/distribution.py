@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from .report import side_by_side
 from .run.attempt import new_task_id
 from .run.recovery import pause
 from .scheduling import END_OF_TURN, StepScheduling
+from .worker import DEATH
 
 
 class DistributionHooks:
@@ -39,12 +40,10 @@ class DistributionHooks:
         self.active = active
         self._settle = settle
         self._forget = forget
-        self._frozen = active.frozen  # as a worker gets it that starts now
+        self._frozen = active.frozen  # as workers get it
         self._dumped = ""
-        self._deaths = 0  # after which steps were tried again
-        self._told: dict[str, int] = {}  # by worker, of how many of them
-        self._since: dict[str, int] = {}  # by step, the last of them that was in it
         self._died: dict[str, str] = {}  # by step, the worker that died last in it
+        self._deaths: dict[str, deaths.Death] = {}  # by step, if it is tried again
         self._scheduling: StepScheduling | None = None
         self._progress: Progress | None = None
         self._tally = side_by_side.Tally(active.frozen)
@@ -63,13 +62,11 @@ class DistributionHooks:
         """A worker has died and cannot be replaced."""
         self.active.console.lines([f"! worker {worker} cannot be replaced: {why}"])
         if self._scheduling is not None:
-            died = [step for step, place in self._died.items() if place == worker]
-            self._scheduling.not_replaced(died, others=others)
+            self._scheduling.not_replaced(others=others)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         self._dumped = self._dumped or self._frozen.dump()
-        self._told[node.gateway.id] = self._deaths
         node.workerinput["tinker_steps"] = self._dumped
 
     @pytest.hookimpl(optionalhook=True)
@@ -93,11 +90,16 @@ class DistributionHooks:
             return
         report.when = "call"
         report.location = (frozen.nodeid, step.box.line - 1, f"{step.node_name} {step.title}")
-        controller.crashed(step, self._why(step), self._frozen.task_ids.get(step.id, ""))
+        controller.crashed(step, self._why(step), self._task_id(step))
         self._tally.note(step.id, "failed")
 
     def _why(self, step: Step) -> str:
         return f"worker {self._died[step.id]} died"
+
+    def _task_id(self, step: Step) -> str:
+        """Of the attempt that a worker was given last."""
+        last = self._deaths.get(step.id)
+        return last.following if last else self._frozen.task_ids.get(step.id, "")
 
     # -- what the scheduler asks and tells
 
@@ -132,27 +134,19 @@ class DistributionHooks:
         if controller is None or definition is None or step.ends or self.active.frozen.mode != "run":
             return False
         retry = definition.main.retry
-        used = deaths.begun(controller, step, self._frozen.deaths.get(step.id))
+        used = deaths.begun(controller, step, self._deaths.get(step.id))
         if "exit" not in retry.when or used >= retry.attempts:
             return False
-        following, ids = new_task_id(step.id), self._frozen.task_ids
-        task_id = controller.tale(step.id).task_id or ids.get(step.id, "")
-        death = deaths.Death(task_id, used, self._why(step), pause(retry, used))
+        task_id = controller.tale(step.id).task_id or self._task_id(step)
+        following = new_task_id(step.id)
+        death = deaths.Death(step.id, task_id, following, used, self._why(step), pause(retry, used))
         try:
-            deaths.record(controller, step, death, following)
+            deaths.record(controller, step, death)
         except JournalError:
             return False  # the scheduler is told that nothing more may be started
         self._forget(step)
         self._forget_in_junit(self.active.frozen.nodeid_of(step))
-        # Only a worker that starts now learns of it; xdist starts one in place of the dead one.
-        self._frozen = replace(
-            self._frozen,
-            task_ids={**ids, step.id: following},
-            deaths={**self._frozen.deaths, step.id: death},
-        )
-        self._dumped = ""
-        self._deaths += 1
-        self._since[step.id] = self._deaths
+        self._deaths[step.id] = death
         return True
 
     def _forget_in_junit(self, nodeid: str) -> None:
@@ -163,9 +157,11 @@ class DistributionHooks:
         for key in [key for key in junit.node_reporters if str(key[0]) == nodeid]:
             junit.node_reporters_ordered.remove(junit.node_reporters.pop(key))
 
-    def knows(self, worker: str, step: Step) -> bool:
-        """Whether a worker was told of all attempts at a step."""
-        return self._told.get(worker, 0) >= self._since.get(step.id, 0)
+    def given(self, step: Step, node: Any) -> None:
+        """Tell a worker of the attempt that died before it is sent the step."""
+        death = self._deaths.get(step.id)
+        if death is not None:
+            node.sendcommand(DEATH, **asdict(death))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_report_from_serializable(self, data: dict[str, Any]) -> Generator[None, Any, Any]:

@@ -29,7 +29,7 @@ def plugins(active: Active) -> Iterator[tuple[str, object]]:
     if active.worker:
         from .worker import WorkerHooks
 
-        yield "worker", WorkerHooks()
+        yield "worker", WorkerHooks(active)
         return
     from .terminal import TerminalHooks  # workers neither print nor record
     from .verdicts import VerdictHooks

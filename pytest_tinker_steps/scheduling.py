@@ -11,7 +11,7 @@ for that: while it tidies up after a step it is told the next one, if that is wh
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .around import Around
@@ -57,7 +57,6 @@ class StepScheduling:
         self._frontier = graph.Frontier(())
         self._pools = graph.Pools(dict(frozen.plan.definitions.pools))
         self._ready = graph.ReadyQueue(self._pools, lambda _: 0.0)
-        self._again: list[Step] = []  # their workers died; only a worker that knows of it may try them
         self._late: list[Step] = []  # ends of jobs that nobody waits for
         self._all_over = False  # but those
         self._over: list[Step] = []  # steps that ended since work was last given
@@ -173,7 +172,7 @@ class StepScheduling:
         step = self._frozen.step_of(nodeid)
         if step is None or self._given.get(node) != [nodeid] or node.shutting_down:
             return
-        if self._again or self._around.stopped():
+        if self._around.stopped():
             return
         freed = self._frontier.would_free(step.id, *(over.id for over in self._over))
         following = self._ready.take(above=max(map(self._rank, freed), default=0.0))
@@ -204,19 +203,17 @@ class StepScheduling:
             self._take_back(nodeid)
         step = self._frozen.step_of(crashed)
         if step is not None and self._around.crashed(step, node.gateway.id):
-            self._again.append(self._unstart(step))
+            self._ready.add(self._unstart(step))
+            self._fill()
             return None
         # What waits for it is looked at when work is next given: its verdict follows this call.
         self._note_end(node, crashed)
         return crashed
 
-    def not_replaced(self, steps: Collection[str], *, others: bool) -> None:
-        """Go on when none comes in place of a dead worker; ``steps``, by their ids, died with it."""
-        for step in [step for step in self._again if step.id in steps]:
-            self._again.remove(step)
-            self._refuse(step, "not run: no worker came in place of the one that died")
-            self._release(self._frontier.complete(step.id))
-        self._fill() if others else self._give_up("no worker is left")
+    def not_replaced(self, *, others: bool) -> None:
+        """Go on when none comes in place of a dead worker."""
+        if not others:
+            self._give_up("no worker is left")
 
     # -- decisions
 
@@ -258,7 +255,7 @@ class StepScheduling:
     def _idle(self) -> bool:
         """Whether workers wait, and nothing is under way that could bring them work."""
         able = any(node in self._collections and not node.shutting_down for node in self._given)
-        return able and not self._again and not any(self._given.values())
+        return able and not any(self._given.values())
 
     def _give_work(self) -> None:
         for node, given in self._given.items():
@@ -286,7 +283,7 @@ class StepScheduling:
             self._release(self._frontier.complete(step.id))
 
     def _next(self, node: WorkerController) -> list[str]:
-        step = self._retried(node) or self._ready.take()
+        step = self._ready.take()
         if step is not None:
             return [self._start(step, node)]
         if not self._tests or self._pools.alone:
@@ -300,6 +297,7 @@ class StepScheduling:
         nodeid = self._frozen.nodeid_of(step)
         del self._steps[nodeid]
         self.running[step.id] = (step, node.gateway.id)
+        self._around.given(step, node)
         return nodeid
 
     def _unstart(self, step: Step) -> Step:
@@ -318,14 +316,6 @@ class StepScheduling:
 
     def _rank(self, step: Step) -> float:
         return self._ranks.get(step.id, 0.0)
-
-    def _retried(self, node: WorkerController) -> Step | None:
-        for step in self._again:
-            if self._around.knows(node.gateway.id, step) and not self._pools.lacks(step):
-                self._again.remove(step)
-                self._pools.take(step)
-                return step
-        return None
 
     def held(self) -> tuple[Step, str, int] | None:
         """A step that could run but for what it takes, what that is, and how many such there are."""
@@ -372,7 +362,6 @@ class StepScheduling:
         self._release_behind()
         self._frontier = graph.Frontier(())
         self._ready.clear()
-        self._again.clear()
         self._tests.clear()
         for step in list(self._steps.values()):
             self._refuse(step, f"not run: {why}")

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
+from .active import Active
 from .parcels import packed
+from .record.deaths import Death
+
+DEATH = "tinker_steps_death"
+"""The name of a command to a worker, beside xdist's own: what it has to know of the step that follows."""
 
 
 class IdleItem(pytest.Item):
@@ -26,6 +31,9 @@ class IdleItem(pytest.Item):
 class WorkerHooks:
     """pytest's hooks of a worker, beyond those of every process."""
 
+    def __init__(self, active: Active) -> None:
+        self._active = active
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         # After xdist has told the controller the ids: the idle item is nobody's business.
@@ -39,6 +47,7 @@ class WorkerHooks:
         for plugin in session.config.pluginmanager.get_plugins():
             if all(hasattr(plugin, name) for name in ("run_one_test", "nextitem_index", "torun")):
                 pass_over(plugin, session.items)
+                listen(plugin, self._active.deaths)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -81,3 +90,23 @@ def pass_over(interactor: Any, items: list[pytest.Item]) -> None:
             item.end()
 
     interactor.run_one_test = run_one_test
+
+
+def listen(interactor: Any, deaths: dict[str, Death]) -> None:
+    """Have xdist's worker take a command more.
+
+    Args:
+        interactor: xdist's plugin in the worker, which hears the controller.
+        deaths: is told, by the step, of attempts whose workers died.
+    """
+    handle = interactor.handle_command
+
+    def handle_command(command: Any) -> None:
+        match command:
+            case (name, values) if name == DEATH:
+                death = Death(**values)
+                deaths[death.step] = death
+            case _:
+                handle(command)
+
+    interactor.handle_command = handle_command

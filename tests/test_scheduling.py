@@ -69,16 +69,15 @@ class Around:
         return bool(self.session._concluded(step)) if hasattr(self.session, "_concluded") else False
 
     def crashed(self, step: Step, worker: str) -> bool:
+        assert worker not in [node.gateway.id for node in self.session.scheduling.nodes], "it is gone"
         tries: dict[str, int] = getattr(self.session, "tries", {})
         if not tries.get(step.id):
             return False
         tries[step.id] -= 1
-        there = [worker, *(node.gateway.id for node in self.session.scheduling.nodes)]
-        self.session.deaths[step.id] = max(there)
         return True
 
-    def knows(self, worker: str, step: Step) -> bool:
-        return worker > getattr(self.session, "deaths", {}).get(step.id, "")
+    def given(self, step: Step, node: Any) -> None:
+        assert self.session.scheduling.running[step.id] == (step, node.gateway.id)
 
     def changed(self) -> None:
         self.session.running_now = set(self.session.scheduling.running)
@@ -98,7 +97,6 @@ class Session:
         self.skipped: list[tuple[str, str]] = []
         self.stopped = ""
         self.tries: dict[str, int] = {}
-        self.deaths: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
         self.running_now: set[str] = set()
         self.scheduling = StepScheduling(
@@ -166,6 +164,7 @@ def side_by_side(count: int) -> Frozen:
 def test_nothing_is_given_before_every_worker_has_collected() -> None:
     session = Session(side_by_side(2), nodes=0)
     scheduling: Any = StepScheduling(session.frozen, 2, Around(session))
+    session.scheduling = scheduling
     first, second = MockNode("gw0"), MockNode("gw1")
     scheduling.add_node(first)
     scheduling.add_node(second)

@@ -120,16 +120,24 @@ def test_a_job_keeps_what_its_step_took_until_its_end() -> None:
 # -- attempts whose workers died
 
 
-def test_a_step_whose_worker_died_is_tried_again_by_one_that_knows_of_it() -> None:
+def test_a_step_whose_worker_died_is_tried_again_by_the_next_that_is_free() -> None:
     session = Session(frozen(3, {1: "", 2: "", 3: "1"}), nodes=2)
     session.tries = {"1": 1}
     first, second = session.nodes
     assert session.die(first) is None
+    assert busy(session) == {"gw1": ["2"]}
     session.end(second)
-    assert busy(session) == {"gw1": []}, "it was there before and knows nothing of the death"
+    assert busy(session) == {"gw1": ["1"]}
     session.join(MockNode("gw2"))
-    assert busy(session) == {"gw1": [], "gw2": ["1"]}
+    assert busy(session) == {"gw1": ["1"], "gw2": []}
     assert session.running_now == {"1"}
+
+
+def test_a_worker_that_waits_tries_at_once_what_another_died_in() -> None:
+    session = Session(frozen(2), nodes=2)
+    session.tries = {"1": 1}
+    assert session.die(session.nodes[0]) is None
+    assert busy(session) == {"gw1": ["1"]}
 
 
 def test_a_step_whose_tries_are_used_up_has_failed_and_blocks() -> None:

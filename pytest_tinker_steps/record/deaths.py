@@ -19,13 +19,17 @@ class Death:
     """What the worker that takes over has to know of an attempt whose worker died.
 
     Attributes:
+        step: its id.
         task_id: of the attempt.
+        following: task id of the next one.
         attempts: how many have begun by then, this one included.
         message: what happened, for people.
         delay: seconds until the next attempt.
     """
 
+    step: str
     task_id: str
+    following: str
     attempts: int
     message: str
     delay: float
@@ -40,11 +44,8 @@ def begun(controller: Controller, step: Step, last: Death | None) -> int:
     return max(controller.tale(step.id).attempt, (last.attempts if last else 0) + 1)
 
 
-def record(controller: Controller, step: Step, death: Death, following: str) -> None:
+def record(controller: Controller, step: Step, death: Death) -> None:
     """Record the end of an attempt, and that another one follows.
-
-    Args:
-        following: task id of the next one.
 
     Raises:
         JournalError: it could not be recorded.
@@ -58,7 +59,7 @@ def record(controller: Controller, step: Step, death: Death, following: str) -> 
         "attempt": death.attempts + 1,
         "attempts": step.definition.main.retry.attempts,
         "delay": death.delay,
-        "next_task_id": following,
+        "next_task_id": death.following,
     }
     controller.event({"event": "retry", "status": "", **who, **retry})
     ended = {"seconds": seconds, "message": death.message, "final": False}

@@ -20,7 +20,6 @@ from . import state
 from .state import Done, Records
 
 if TYPE_CHECKING:
-    from .deaths import Death
     from .job_ends import OpenJobs
     from .jobs import Job
 
@@ -59,7 +58,6 @@ class Frozen:
     rerun: whether steps that are done run again.
     budget: US dollars for the session; None for no limit.
     untick: whether a tick that does not hold is taken back (``verify``).
-    deaths: the last attempt of this session whose worker died, by step.
     """
 
     plan: Plan
@@ -92,7 +90,6 @@ class Frozen:
     waiting: frozenset[str] = frozenset()
     rerun: bool = False
     budget: float | None = None
-    deaths: Mapping[str, Death] = field(default_factory=dict)
 
     @cached_property
     def by_id(self) -> dict[str, Step]:

@@ -156,6 +156,8 @@ class StepRun:
         if death is None:
             self.begin()
             return
+        # What the attempt has started on this machine may still be on its way out.
+        self._around.processes.sweep(death.task_id)
         if self.main_definition.recover is not None:
             following, self.task_id = self.task_id, death.task_id
             self._set_up()

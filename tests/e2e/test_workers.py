@@ -70,15 +70,18 @@ def test_what_comes_between_two_attempts_comes_after_a_death_too(project: Projec
 step_1:
   main:
     command: 'echo "$TASK_ID" >>tries; test -e mended || exec sh wait.sh'
-    recover: '(echo "$TASK_ID $ATTEMPT $FAILURE_CAUSE"; cat "$FAILURE_MESSAGE_FILE" "$FAILURE_LOG") >mended'
+    recover: sh mend.sh
     retries: {attempts: 2, delay: 1.5s}
 """
     )
     cost = """echo '{"metric": "cost_usd", "value": 2.5}' >>"$TINKER_STEPS_EVENTS"\n"""
-    project.write("wait.sh", f"{cost}echo working; touch running; sleep 61\n")
+    deaf = "trap '' TERM; echo working; touch running; while :; do echo >>alive; sleep 0.02; done\n"
+    project.write("wait.sh", cost + deaf)
+    told = '(echo "$TASK_ID $ATTEMPT $FAILURE_CAUSE"; cat "$FAILURE_MESSAGE_FILE" "$FAILURE_LOG") >mended\n'
+    project.write("mend.sh", told + 'before=$(wc -l <alive); sleep 0.2; test "$before" = "$(wc -l <alive)"\n')
     run = started(project, "--steps", "all", "-n", "1")
     wait_for(lambda: "cost_usd" in [r.get("name") for r in project.events("metric")])
-    kill_worker(project, "sleep 61")
+    kill_worker(project, "sh wait.sh")
     output, _ = run.communicate(timeout=60)
     assert run.returncode == 0, output
     first, second = (project.path / "tries").read_text().split()
@@ -88,7 +91,7 @@ step_1:
     (retry,) = project.events("retry")
     assert retry["delay"] == 1.5
     (mended,) = project.events("recover")
-    assert (mended["task_id"], mended["status"]) == (first, "passed")
+    assert (mended["task_id"], mended["status"]) == (first, "passed"), "and nothing was left of the attempt"
     again = project.events("attempt_started")[1]
     assert (again["task_id"], again["previous"], again["attempt"]) == (second, first, 2)
     assert stamp(again) - stamp(retry) >= 1.5

@@ -6,9 +6,10 @@ Run by path as a program of its own::
 
 It inherits the read end of a pipe as its standard input, and the descriptors of locks: those are free only
 when it has ended too, that is when nothing is left. On the pipe come lines: ``+ PID START`` registers the
-leader of a session (``gone`` for the start of one that has ended), ``- PID`` takes it back, ``bye`` ends the
-guardian at once. When the pipe closes without ``bye``, or the parent is gone, it ends whatever carries TOKEN
-in its environment, is in a registered session, or descends from such.
+leader of a session (``gone`` for the start of one that has ended), ``- PID`` takes it back, ``! PATH`` and
+``~ PATH`` do the same for a shell script (in hexadecimal digits), ``bye`` ends the guardian at once. When the
+pipe closes without ``bye``, or the parent is gone, it ends whatever carries TOKEN in its environment, is in a
+registered session, or descends from such. Then it runs the scripts, each for 30 s at most, and removes them.
 
 It starts before the first process of every session, so it imports next to nothing then.
 """
@@ -33,15 +34,18 @@ _LOOK_ANYWAY_MS = 30_000
 """Where the system tells the parent's end, a look is only for what it may not have told."""
 _HURRIED = 4
 """Times that it waits, of a moment or a second each, before it loads what it will need at the end."""
+_SCRIPT_WITHIN = 30.0
+"""Seconds that a script may take."""
 _NAP_MS = 200
 """How long lines may wait when others came just now. The pipe holds those of thousands of processes."""
 
 
 class Register:
-    """The sessions to end, as the lines of the pipe tell them."""
+    """The sessions to end and the scripts to run, as the lines of the pipe tell them."""
 
     def __init__(self) -> None:
         self.sessions: dict[int, float | None] = {}
+        self.scripts: dict[bytes, None] = {}
         self.bye = False
         self._torn = b""
 
@@ -54,6 +58,10 @@ class Register:
                     self.sessions[int(pid)] = None if start == b"gone" else float(start)
                 case [b"-", pid]:
                     self.sessions.pop(int(pid), None)
+                case [b"!", path]:
+                    self.scripts[bytes.fromhex(path.decode())] = None
+                case [b"~", path]:
+                    self.scripts.pop(bytes.fromhex(path.decode()), None)
                 case [b"bye"]:
                     self.bye = True
 
@@ -84,6 +92,28 @@ def main(token: str, parent: int) -> None:
     while left():
         proctree.end(left, signals=signals)
         signals = SIGNALS[-1:]
+    for script in register.scripts:
+        _run(script)
+
+
+def _run(script: bytes) -> None:
+    """Runs a script to its end, or until it has taken too long, and removes it."""
+    import contextlib
+    import subprocess
+    from pathlib import Path
+
+    # Nobody is left who could be told what goes wrong.
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(
+            [b"/bin/sh", script],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_SCRIPT_WITHIN,
+            check=False,
+        )
+    with contextlib.suppress(OSError):
+        Path(os.fsdecode(script)).unlink()
 
 
 def _proctree() -> ModuleType:

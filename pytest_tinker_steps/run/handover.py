@@ -24,7 +24,7 @@ from . import private_files
 from .ended import Ended
 from .failure import told
 from .mains import command as commands
-from .process import SESSION, Processes
+from .process import MARKERS, SESSION, Processes
 
 STOP_WITHIN = 30.0
 """Seconds after which the command of ``stop`` is ended."""
@@ -119,7 +119,7 @@ def run(
     def end() -> None:
         stop(handover, processes, env=env, log=log.with_name(STOP_LOG), tell=tell)
 
-    with written(handover, command, {**env, SESSION: processes.token}):
+    with written(handover, command, {**env, SESSION: processes.token}), _bequeathed(handover, processes, env):
         try:
             ended = commands.run(handover.command, processes, cwd=handover.cwd, env=env, log=log, **more)
         except FileNotFoundError:
@@ -130,6 +130,28 @@ def run(
         if ended.reason in ("timeout", "cancelled") or (ended.reason == "exit" and broken_off(ended.exit)):
             end()
     return ended
+
+
+@contextlib.contextmanager
+def _bequeathed(handover: Handover, processes: Processes, env: Mapping[str, str]) -> Iterator[None]:
+    """What is to be done if this process does not live to do it in the body: no file stays, and the stop.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    script = f"rm -f {shlex.quote(str(handover.file))}\n"
+    if handover.stop is not None:
+        # Without the marks, by which what is left of an attempt is found and ended.
+        own = {name: value for name, value in env.items() if name not in MARKERS}
+        given = {name: value for name, value in own.items() if os.environ.get(name) != value}
+        script += _script(handover.cwd, given, handover.stop)
+    path = handover.file.with_suffix(".end.sh")
+    private_files.write(path, os.fsencode(script))
+    try:
+        with processes.bequeathed(path):
+            yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def broken_off(code: int | None) -> bool:
@@ -164,9 +186,12 @@ def script(handover: Handover, command: Command, env: Mapping[str, str]) -> str:
     """What the file of a handover holds."""
     words = ("/bin/sh", "-c", command) if isinstance(command, str) else command
     given = {name: value for name, value in env.items() if name in handover.names or _OURS.fullmatch(name)}
-    lines = [f"cd {shlex.quote(str(handover.cwd))} || exit"]
-    if "PATH" not in given:
-        lines.append(f'export PATH={shlex.quote(handover.path)}"${{PATH:+:$PATH}}"')
+    first = "" if "PATH" in given else f'export PATH={shlex.quote(handover.path)}"${{PATH:+:$PATH}}"\n'
+    return first + _script(handover.cwd, given, words)
+
+
+def _script(cwd: Path, given: Mapping[str, str], words: Iterable[str]) -> str:
+    lines = [f"cd {shlex.quote(str(cwd))} || exit"]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in given.items()]
     return "\n".join([*lines, f"exec {shlex.join(words)}", ""])
 

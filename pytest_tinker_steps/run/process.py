@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -23,6 +23,7 @@ from ..plan.model import Command
 from . import proctree
 from .ended import Ended as Ended
 from .ended import why_not_started
+from .guarding import Guardian
 from .output import Output
 from .redaction import Redactor
 from .watching import Watch
@@ -46,8 +47,6 @@ _SWEEP: proctree.Signals = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
 _SHORT_ATTEMPT = 5.0
 """Seconds in which process ids are taken not to have gone all the way round."""
 _DETACHING = 30.0
-_BYE, _NO_BYE = 5.0, 10.0
-"""Seconds to wait for the guardian, without and with something left for it to end."""
 
 
 @dataclass(slots=True)
@@ -71,7 +70,7 @@ class Processes:
     def __init__(self, *, redactor: Redactor, lock_fds: Sequence[int] = ()) -> None:
         self.token = os.urandom(8).hex()
         self._redactor = redactor
-        self._guardian = _Guardian(self.token, tuple(lock_fds))
+        self._guardian = Guardian(lambda reading: _start_guardian(self.token, lock_fds, reading))
         self._lock = threading.Lock()
         self._attempts: dict[str, _Attempt] = {}
         self._starting: set[float] = set()
@@ -155,6 +154,19 @@ class Processes:
             on_poll()
         why = "; ".join(filter(None, (watch.words(reason, timeout), output.log_error)))
         return Ended(watch.exit, reason, watch.ended - begun, output.tail(), why)
+
+    @contextlib.contextmanager
+    def bequeathed(self, script: Path) -> Iterator[None]:
+        """Has the guardian run a shell script, and remove it, if this process dies in the body.
+
+        Args:
+            script: for ``/bin/sh``; it has the environment that this process has now.
+        """
+        self._guardian.bequeath(script)
+        try:
+            yield
+        finally:
+            self._guardian.take_back(script)
 
     def sweep(self, task_id: str, *, newer_than_pid: int | None = None) -> int:
         """Ends whatever an attempt has left; called once, at its end.
@@ -275,116 +287,22 @@ def start_detached(arguments: Sequence[str], *, env: Mapping[str, str], errors: 
     return pid, proctree.started(pid) or 0.0
 
 
-class _Guardian:
-    """Our end of the guardian's pipe; starts the guardian, and another one if it dies.
-
-    Args:
-        token: value of the session marker.
-        lock_fds: descriptors that it inherits.
-    """
-
-    def __init__(self, token: str, lock_fds: tuple[int, ...]) -> None:
-        self._token = token
-        self._lock_fds = lock_fds
-        self._lock = threading.Lock()
-        self._sessions: dict[int, float | None] = {}
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pipe = -1
-        self._unsaid = b""
-
-    def ensure(self) -> None:
-        """Starts it unless it lives."""
-        with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self._start()
-
-    def add(self, pid: int, start: float | None) -> None:
-        """Registers the leader of a session; its start is None when only its session is left."""
-        with self._lock:
-            self._sessions[pid] = start
-            self._say(_line(pid, start))
-
-    def remove(self, pids: Iterable[int]) -> None:
-        """Takes sessions back.
-
-        The guardian knows a leader by its start too, so it need not hear at once that one has ended: that
-        goes with the next line.
-        """
-        with self._lock:
-            for pid in pids:
-                start = self._sessions.pop(pid, 0.0)
-                if start != 0.0:
-                    self._unsaid += b"- %d\n" % pid
-                if start is None:
-                    self._say(b"")
-
-    def close(self, *, bye: bool) -> None:
-        """Closes the pipe and waits for the guardian's end; without `bye` it ends first what is left."""
-        with self._lock:
-            if self._process is None:
-                return
-            if bye:
-                with contextlib.suppress(BrokenPipeError, BlockingIOError):
-                    os.write(self._pipe, b"bye\n")
-            os.close(self._pipe)
-            try:
-                self._process.wait(_BYE if bye else _NO_BYE)
-            except subprocess.TimeoutExpired:
-                if bye:
-                    self._process.kill()
-                    self._process.wait()
-            self._process = None
-
-    def _say(self, line: bytes) -> None:
-        line, self._unsaid = self._unsaid + line, b""
-        if self._process is None:
-            return
-        try:
-            os.write(self._pipe, line)
-        except (BrokenPipeError, BlockingIOError):
-            # Dead, or hanging so that the pipe has filled up. The new one is told everything.
-            # Where that fails, the next process is not started and says why.
-            with contextlib.suppress(OSError):
-                self._start()
-
-    def _start(self) -> None:
-        if self._process is not None:
-            # Ended before its pipe is closed, which it would take for our death.
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            os.close(self._pipe)
-        reading, writing = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    # psutil, which is needed where there is no /proc, lies in site-packages.
-                    "-I" + "S" * proctree.RAW + "B" * sys.dont_write_bytecode,
-                    str(Path(__file__).with_name("guardian.py")),
-                    self._token,
-                    str(os.getpid()),
-                ],
-                cwd="/",
-                env={k: v for k, v in os.environ.items() if k not in MARKERS},
-                stdin=reading,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=self._lock_fds,
-                start_new_session=True,
-            )
-        except BaseException:
-            os.close(writing)
-            raise
-        finally:
-            os.close(reading)
-        self._pipe = writing
-        # One that dies at once is found dead by the next `ensure`.
-        with contextlib.suppress(BrokenPipeError):
-            for pid, start in self._sessions.items():
-                os.write(writing, _line(pid, start))
-        os.set_blocking(writing, False)
-
-
-def _line(pid: int, start: float | None) -> bytes:
-    return f"+ {pid} {'gone' if start is None else start}\n".encode()
+def _start_guardian(token: str, lock_fds: Sequence[int], reading: int) -> subprocess.Popen[bytes]:
+    """Starts a guardian of this process that listens on a pipe."""
+    return subprocess.Popen(
+        [
+            sys.executable,
+            # psutil, which is needed where there is no /proc, lies in site-packages.
+            "-I" + "S" * proctree.RAW + "B" * sys.dont_write_bytecode,
+            str(Path(__file__).with_name("guardian.py")),
+            token,
+            str(os.getpid()),
+        ],
+        cwd="/",
+        env={k: v for k, v in os.environ.items() if k not in MARKERS},
+        stdin=reading,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=tuple(lock_fds),
+        start_new_session=True,
+    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ class FakeProcesses:
         self.token = "f00d"
         self.left = 0
         self.swept: list[str] = []
+        self.bequests: list[str] = []
+
+    @contextlib.contextmanager
+    def bequeathed(self, script: Path) -> Iterator[None]:
+        self.bequests.append(script.read_text())
+        yield
+        assert script.exists()
 
     def run(
         self,

@@ -64,8 +64,8 @@ def test_only_what_the_definitions_give_and_what_is_ours_is_handed_over(tmp_path
     env = {"LEVEL": "step", "HOME": "/root", "API_KEY": "mine", "TASK_ID": TASK, "CHUNK_START": "5"}
     text = handover.script(prepared(tmp_path), "true", env)
     assert text.splitlines() == [
-        f"cd {tmp_path} || exit",
         'export PATH=/venv/bin"${PATH:+:$PATH}"',
+        f"cd {tmp_path} || exit",
         "export LEVEL=step",
         f"export TASK_ID={TASK}",
         "export CHUNK_START=5",

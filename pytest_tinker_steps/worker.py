@@ -45,7 +45,10 @@ class WorkerHooks:
         if reporter is not None:
             reporter.showfspath = False  # nobody reads it
         for plugin in session.config.pluginmanager.get_plugins():
-            if all(hasattr(plugin, name) for name in ("run_one_test", "nextitem_index", "torun")):
+            if all(
+                hasattr(plugin, name)
+                for name in ("run_one_test", "nextitem_index", "torun", "handle_command")
+            ):
                 pass_over(plugin, session.items)
                 listen(plugin, self._active.deaths)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pytest_tinker_steps.worker import IdleItem, pass_over
+from pytest_tinker_steps.record.deaths import Death
+from pytest_tinker_steps.worker import DEATH, IdleItem, listen, pass_over
 
 END = object()
 """xdist's mark behind the last index."""
@@ -58,3 +60,19 @@ def test_what_follows_without_one_between_runs_as_ever(idle: Any) -> None:
     interactor.loop()
     assert interactor.ran == [(0, 1), (1, 2)]
     assert idle.ends == 1
+
+
+def test_what_became_of_an_attempt_is_heard_and_all_else_is_for_xdist() -> None:
+    heard: list[Any] = []
+    deaths: dict[str, Death] = {}
+    interactor = SimpleNamespace(handle_command=heard.append)
+    listen(interactor, deaths)
+    first = Death("1", "task_1_a", "task_1_b", 1, "worker gw0 died", 0.5)
+    second = Death("1", "task_1_b", "task_1_c", 2, "worker gw1 died", 0.5)
+    interactor.handle_command((DEATH, asdict(first)))
+    interactor.handle_command(("runtests", {"indices": [0, 1]}))
+    interactor.handle_command(END)
+    assert deaths == {"1": first}
+    assert heard == [("runtests", {"indices": [0, 1]}), END]
+    interactor.handle_command((DEATH, asdict(second)))
+    assert deaths == {"1": second}, "only the last one counts"

@@ -56,6 +56,7 @@ def record(controller: Controller, step: Step, death: Death) -> None:
     seconds = time.monotonic() - tale.began if tale.began else 0.0
     retry = {
         "cause": "exit",
+        "message": death.message,
         "attempt": death.attempts + 1,
         "attempts": step.definition.main.retry.attempts,
         "delay": death.delay,

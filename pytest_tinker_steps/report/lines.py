@@ -74,7 +74,8 @@ def of(event: Mapping[str, Any], *, title: str = "", journal: str = "") -> Itera
         yield f"[MAIN] ! {event['count']} process(es) were left running by this attempt and have been ended"
     elif kind == "retry":
         after = f" in {duration(event['delay'])}" if event["delay"] else ""
-        yield f"[RETRY] {event['cause']} failed: attempt {event['attempt']} of {event['attempts']}{after}"
+        why = event.get("message") or f"{event['cause']} failed"
+        yield f"[RETRY] {why}: attempt {event['attempt']} of {event['attempts']}{after}"
     elif kind in ("ticked", "unticked", "tick_failed"):
         yield from _tick(event)
     elif kind in LONG_WORK:

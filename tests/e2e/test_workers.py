@@ -90,6 +90,7 @@ step_1:
     assert re.fullmatch(r"worker gw\d died", why)
     (retry,) = project.events("retry")
     assert retry["delay"] == 1.5
+    assert f"[RETRY] {why}: attempt 2 of 2 in 1.5s" in output
     (mended,) = project.events("recover")
     assert (mended["task_id"], mended["status"]) == (first, "passed"), "and nothing was left of the attempt"
     again = project.events("attempt_started")[1]

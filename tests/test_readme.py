@@ -99,7 +99,7 @@ def test_the_quick_start_does_what_it_says(tmp_path: Path) -> None:
     assert len(todo) > 8
     said = {}
     for command, code in todo:
-        ended = shell(command, tmp_path, picture.plain_environment(), 60)
+        ended = shell(command, tmp_path, picture.plain_environment(), 240)
         assert ended.returncode == code, f"{command}\n{ended.stdout}"
         said[command] = ended.stdout
     boxes = tasklist.parse((tmp_path / "tasks.md").read_bytes(), "tasks.md").boxes
@@ -129,7 +129,7 @@ def fresh_copy(tmp_path: Path) -> tuple[Path, dict[str, str]]:
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
         capture_output=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     if listed.returncode:
@@ -140,7 +140,7 @@ def fresh_copy(tmp_path: Path) -> tuple[Path, dict[str, str]]:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
     (copy / "SPEC.md").write_text(shipped.the_list(), encoding="utf-8")
-    subprocess.run(["git", "init", "-q"], cwd=copy, timeout=30, check=True)
+    subprocess.run(["git", "init", "-q"], cwd=copy, timeout=120, check=True)
     venv.create(tmp_path / "venv", with_pip=True)
     env: dict[str, str] = picture.plain_environment()
     env["PATH"] = str(tmp_path / "venv" / "bin") + os.pathsep + env["PATH"]
@@ -351,7 +351,7 @@ def test_the_hook_of_the_example_hears_of_every_verdict(tmp_path: Path) -> None:
     (example,) = (body for body in fences(page("how-it-works.md"), "python") if "pytest_steps_event" in body)
     picture.write_quick_start(tmp_path)
     (tmp_path / "conftest.py").write_text(example, encoding="utf-8")
-    ended = shell("pytest --steps 1,2", tmp_path, picture.plain_environment(), 60)
+    ended = shell("pytest --steps 1,2", tmp_path, picture.plain_environment(), 240)
     assert ended.returncode == 0, ended.stdout
     assert (tmp_path / "verdicts.txt").read_text() == "1 passed\n2 passed\n"
 
@@ -362,7 +362,7 @@ def test_the_events_file_example_reports_what_the_page_says(tmp_path: Path) -> N
     subprocess.run(
         [sys.executable, "-c", example],
         env={**os.environ, "TINKER_STEPS_EVENTS": str(path)},
-        timeout=30,
+        timeout=120,
         check=True,
     )
     events = EventsFile(path).finish()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from pytest_tinker_steps.plan.model import Need, Step
 from pytest_tinker_steps.record.frozen import Frozen, Wishes
 from pytest_tinker_steps.scheduling import CHUNKS_PER_NODE, END_OF_TURN, UNHURRIED, StepScheduling
 
+from .counting import calls_of
 from .record.sessions import a_list, a_plan, a_session, decide, true_steps
 
 
@@ -643,21 +642,14 @@ def test_the_idle_item_completes_nothing() -> None:
 def calls_for(count: int, needs: dict[int, str]) -> int:
     """How many functions are called while a session runs; a number that no busy machine changes."""
     session = Session(frozen(count, needs), nodes=4)
-    calls = 0
 
-    def count_call(frame: object, event: str, arg: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(count_call)
-    try:
+    def run() -> None:
         while not session.scheduling.tests_finished:
             for node in session.nodes:
                 if session.scheduling._given[node]:  # type: ignore[index]
                     session.end(node)
-    finally:
-        sys.setprofile(None)
-    return calls
+
+    return calls_of(run)
 
 
 @pytest.mark.parametrize("shape", ["a chain", "a fan"])
@@ -669,11 +661,13 @@ def test_a_dispatch_does_not_cost_more_in_a_longer_list(shape: str) -> None:
 
 
 def test_a_long_list_behind_a_failure_is_blocked_at_once() -> None:
-    session = Session(frozen(2000), nodes=2)
-    began = time.perf_counter()
-    session.end(session.nodes[0], "failed")
-    assert len(session.skipped) == 1999
-    assert time.perf_counter() - began < 2
+    def calls(count: int) -> int:
+        session = Session(frozen(count), nodes=2)
+        made = calls_of(lambda: session.end(session.nodes[0], "failed"))
+        assert len(session.skipped) == count - 1
+        return made
+
+    assert calls(2000) < calls(500) * 4 * 1.2
 
 
 # -- the pure part

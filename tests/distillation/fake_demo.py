@@ -22,6 +22,7 @@ def answering(name: str) -> FakeSpeaker:
 
     def answer(question: str, seed: int) -> Said | BaseException | None:
         if question == "slowly":
+            print("(asked)", flush=True)
             return None
         if question == "broken":
             return ConnectionError("the line\nis dead")

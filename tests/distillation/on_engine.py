@@ -70,6 +70,6 @@ def start(folder: Path, module: str, *arguments: str) -> subprocess.Popen[str]:
 def command(folder: Path, module: str, *arguments: str) -> str:
     """Run ``python -m distillation.<module>`` in ``folder`` to its good end; what it printed."""
     process = start(folder, module, *arguments)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err[-3000:]
     return out

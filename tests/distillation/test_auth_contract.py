@@ -81,7 +81,7 @@ def step_1(service: FakeService) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "distillation.auth"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         env=environment,
         check=False,
     )

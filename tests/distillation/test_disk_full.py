@@ -52,7 +52,7 @@ def command(
             stdout=sink,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
             preexec_fn=None if largest is None else partial(limited, largest),
         )
@@ -82,7 +82,7 @@ def test_a_full_file_system_is_one_line_and_the_old_file_stays(folder: Path) -> 
     alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     try:
         tried = subprocess.run(
-            [*alone, "mkdir -p try && mount -t tmpfs none try"], capture_output=True, timeout=20, check=False
+            [*alone, "mkdir -p try && mount -t tmpfs none try"], capture_output=True, timeout=120, check=False
         )
     except FileNotFoundError:
         pytest.skip("unshare is not installed")
@@ -147,7 +147,7 @@ def test_a_reader_that_has_gone_gets_no_traceback() -> None:
         stdout=ends[1],
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     os.close(ends[1])

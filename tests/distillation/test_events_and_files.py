@@ -61,7 +61,11 @@ def test_a_deeply_nested_line_is_broken_and_no_crash(folder: Path) -> None:
     assert read_rows(folder / "deep.jsonl")[0].value is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=60,
+    deadline=None,
+)
 @given(content=st.binary(max_size=200))
 def test_any_bytes_are_read_and_no_line_is_lost(folder: Path, content: bytes) -> None:
     path = folder / "wild.jsonl"

@@ -265,7 +265,7 @@ def test_the_example_answers_with_nothing_of_this_plan_at_hand(tiny: Exported, a
         cwd=tiny.target,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -285,7 +285,7 @@ def test_the_best_checkpoint_of_a_real_engine_is_exported_and_equal(monkeypatch:
         # The SDK keeps its connections until its process ends, so each gets one of its own.
         command = [sys.executable, "-m", *arguments]
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=120, env=environment, check=False
+            command, capture_output=True, text=True, timeout=300, env=environment, check=False
         )
         assert done.returncode == 0, done.stderr
         return dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)

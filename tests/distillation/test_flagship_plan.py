@@ -143,7 +143,7 @@ def shell(command: str, **extra: str) -> subprocess.CompletedProcess[str]:
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     environment["PYTHONPATH"] = str(ROOT)
     return subprocess.run(
-        command, shell=True, capture_output=True, text=True, timeout=60, env=environment, check=False
+        command, shell=True, capture_output=True, text=True, timeout=120, env=environment, check=False
     )
 
 

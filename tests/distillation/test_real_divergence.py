@@ -40,7 +40,7 @@ def test_a_training_that_diverges_stops_and_recovers_from_its_last_good_checkpoi
 
     # At the high rate it breaks, and says where the way back begins.
     training = on_engine.start(place, "train")
-    out, err = training.communicate(timeout=120)
+    out, err = training.communicate(timeout=300)
     assert training.returncode == 1, out
     steps = training_log.read_steps(run_folder)
     losses, broken = training_log.read_losses(run_folder), steps[-1]
@@ -53,7 +53,7 @@ def test_a_training_that_diverges_stops_and_recovers_from_its_last_good_checkpoi
 
     # Without the recovery nothing more is trained.
     again = on_engine.start(place, "train")
-    assert (again.communicate(timeout=60)[1], again.returncode) == (err, 1)
+    assert (again.communicate(timeout=300)[1], again.returncode) == (err, 1)
     assert training_log.read_losses(run_folder)[:-1] == losses[:-1]
 
     assert "learning rate times 0.1 from step 5 on" in on_engine.command(place, "train", "--recover")

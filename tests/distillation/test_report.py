@@ -229,7 +229,9 @@ def write_and_verify(value: object, row: str) -> int:
     return verify(folder / "r.md", folder)
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@hypothesis_settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60
+)
 @given(
     value=st.one_of(st.integers(-(10**9), 10**9), st.floats(-1e6, 1e6)),
     form=st.sampled_from(["{:,}", "{:.4f}", "{:.1%}", "${:,.2f}", "{:.0f}"]),

@@ -208,7 +208,7 @@ def test_a_sheet_of_something_else_is_refused() -> None:
         read_marks(Path("sheet.md"))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=50)
 @given(st.dictionaries(st.integers(1, 4), st.tuples(MARK, MARK, MARK)))
 def test_what_is_filled_in_is_what_is_read(marks: dict[int, tuple[int, int, int]]) -> None:
     text = render(KEY)
@@ -225,7 +225,7 @@ def test_what_is_filled_in_is_what_is_read(marks: dict[int, tuple[int, int, int]
     assert {number: tuple(one.values.values()) for number, one in found.items()} == marks
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=100)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), max_size=6))
 def test_whatever_stands_behind_a_colon_is_a_mark_nothing_or_one_line_of_complaint(texts: list[str]) -> None:
     lines = ["#### Answer 1", *(f"- {name}: {text}" for name, text in zip(CRITERIA, texts, strict=False))]

@@ -55,7 +55,7 @@ def test_a_question_goes_to_the_sdk_with_prompt_seed_and_end_token(monkeypatch: 
     connect(monkeypatch, service)
     with sampling.speaking("fake/base", "You are somebody.", 0.7, 0.9, 64) as speaker:
         prompt = speaker.prompt("Who?")
-        said = speaker.read(speaker.submit(prompt, 7).result(timeout=1))
+        said = speaker.read(speaker.submit(prompt, 7).result(timeout=60))
     assert said == sampling.Said("3 tokens", 3, "stop", 0)
     ((sent, number, params),) = service.sampled
     assert sent.to_ints() == prompt

@@ -118,11 +118,11 @@ def test_an_interrupted_chunk_keeps_every_answer_that_had_come(monkeypatch: pyte
 def test_answers_are_recorded_as_they_come_not_when_all_are_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lay_out_plan(answer_timeout=1)
+    lay_out_plan(answer_timeout=2)
     first = training_questions(1)[0].text
     fake_teacher(monkeypatch, lambda q, _s: None if q == first else Said(in_character(q), 30, "stop"))
     assert chunk(0, 10) == 1
-    assert "no answer came for 1 s, and 1 are missing" in capsys.readouterr().err
+    assert "no answer came for 2 s, and 1 are missing" in capsys.readouterr().err
     assert len(read_rows(settings.run_folder() / FILE)) == 9
 
 

@@ -12,11 +12,11 @@ def main() -> None:
     base = client.base_model()
     row = chat.datum(chat.tokenizer_of(base), "What is music ?", "Ha ! storm")
     with client.connected() as service:
-        training = service.create_lora_training_client(base, rank=4, seed=3).result(timeout=60)
+        training = service.create_lora_training_client(base, rank=4, seed=3).result(timeout=120)
         for _ in range(3):
-            training.forward_backward([row], "cross_entropy").result(timeout=60)
-            training.optim_step(types.AdamParams(learning_rate=0.01)).result(timeout=60)
-        print(f"state: {training.save_state('best').result(timeout=60).path}")
+            training.forward_backward([row], "cross_entropy").result(timeout=120)
+            training.optim_step(types.AdamParams(learning_rate=0.01)).result(timeout=120)
+        print(f"state: {training.save_state('best').result(timeout=120).path}")
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def job(folder: Path, config: TrainingConfig = CONFIG) -> Job:
             seed=config.seed,
             lowered=tuple(checkpoints.recoveries(folder)),
             price=PRICE,
-            patience=5.0,
+            patience=60.0,
         ),
         examples=examples_of(examples),
         validation=examples_of([Datum(math.cos(n) / 20, 6) for n in range(config.validation_examples)]),

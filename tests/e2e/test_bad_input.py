@@ -241,7 +241,7 @@ def permitted(project: Project, *args: str) -> list[str]:
         process = project.start("-p", "no:randomly", *args, preexec_fn=without)
     except subprocess.SubprocessError as error:
         pytest.skip(f"root, and its permissions cannot be given up here: {error}")
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.USAGE_ERROR, output
     return [line.removeprefix("ERROR: ") for line in output.splitlines() if line]
 
@@ -433,7 +433,7 @@ def many(folder: Path, first: str) -> None:
 
 def stopped(process: subprocess.Popen[str], folder: Path) -> None:
     """The run says that it cannot record, and stops; only what is recorded is ticked."""
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.TESTS_FAILED, output
     why = re.escape(f"{folder}/.task_execution.log: the journal cannot be written: ")
     why += "(No space left on device|the disk is full|File too large)"
@@ -491,7 +491,7 @@ def test_a_journal_that_cannot_be_written_at_all_starts_nothing(two: Project) ->
     process = two.start(
         "-p", "no:cacheprovider", "--steps", "all", preexec_fn=_limit_files, env=_no_byte_code()
     )
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=60)
     assert output.strip() == (
         f"ERROR: {log}: the journal cannot be written: {os.strerror(errno.EFBIG)}; nothing was started"
     )

@@ -71,7 +71,7 @@ def check_honest(project: Project) -> None:
 def finish(project: Project) -> int:
     """Sessions until there is nothing more to do, as a user would who types ``continue``."""
     for _ in range(5):
-        wait_for(lambda: living(project.path) == [], 20)
+        wait_for(lambda: living(project.path) == [])
         result = project.run("--steps", "continue")
         check_honest(project)
         if result.ret == 0:
@@ -108,7 +108,7 @@ def test_a_supervisor_or_a_job_is_killed_at_any_moment(project: Project, whom: s
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=120)
     assert run.returncode in (0, 1), output
     check_honest(project)
     if whom == "supervisor":
@@ -125,7 +125,7 @@ def test_a_job_that_fails_is_never_ticked_whoever_is_killed_meanwhile(project: P
     time.sleep(random.Random(seed).uniform(0.5, 2.0))
     os.kill(run.pid, signal.SIGKILL)
     run.communicate()
-    wait_for(lambda: living(project.path) == [], 20)
+    wait_for(lambda: living(project.path) == [])
     assert project.run("--steps", "continue").ret == 1
     check_honest(project)
     assert "2" not in project.ticked

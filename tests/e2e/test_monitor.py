@@ -119,7 +119,7 @@ def _a_list_of_fourteen_steps(project: Project, monkeypatch: pytest.MonkeyPatch)
     project.steps(*(f"Work {number}" for number in range(1, 15)))
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that in time"
@@ -289,7 +289,7 @@ def test_following_says_what_changed_and_ends_with_the_last_job(project: Project
         assert read_until("step 100").count("-- 20") == 1
         background.ends(job)
         rest = read_until("next:")
-        assert run.wait(10) == 0
+        assert run.wait(60) == 0
     assert rest.count("-- 20") == 1
     assert "validates step 13, then ticks" in rest
     assert "to watch" not in rest
@@ -303,7 +303,7 @@ def test_following_a_job_that_fails_ends_with_1(project: Project, background: Jo
         read_until("step_13")
         background.ends(job, jobs.FAILED, "exit 3: out of memory")
         read_until("✗ exit 3: out of memory")
-        assert run.wait(10) == 1
+        assert run.wait(60) == 1
 
 
 def test_ctrl_c_ends_the_following_and_no_job(project: Project, background: Jobs) -> None:
@@ -311,7 +311,7 @@ def test_ctrl_c_ends_the_following_and_no_job(project: Project, background: Jobs
     with following(project) as (run, read_until):
         read_until("to end:")
         run.send_signal(signal.SIGINT)
-        assert run.wait(10) == 2
+        assert run.wait(60) == 2
         assert run.stdout is not None
         assert run.stdout.read().strip() == ""
     assert proctree.alive(job.pid, job.start)
@@ -340,7 +340,7 @@ def on_a_terminal(project: Project) -> Iterator[Callable[[str], str]]:
 
     try:
         yield read_until
-        assert run.wait(10) == 0
+        assert run.wait(60) == 0
     finally:
         run.kill()
         run.wait()

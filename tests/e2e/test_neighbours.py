@@ -27,7 +27,7 @@ def chain(project: Project) -> Project:
 
 def run(project: Project, *args: str) -> tuple[int, str]:
     process = project.start(*args)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     return process.returncode, output
 
 

@@ -14,15 +14,15 @@ def test_a_passing_step_is_printed_in_the_documented_words_and_ticked(project: P
         """
 step_1_generate:
   pre_flight:
-    - {task: shell_is_there, command: "test -x /bin/sh", timeout: 5}
-    - {task: python_answers, command: "python -c 'print(1)'", timeout: 10}
+    - {task: shell_is_there, command: "test -x /bin/sh", timeout: 60}
+    - {task: python_answers, command: "python -c 'print(1)'", timeout: 60}
   main:
     command: "seq 10 > rows.txt"
-    timeout: 20
+    timeout: 60
   post_validation:
     - task: rows
       command: "wc -l < rows.txt"
-      timeout: 5
+      timeout: 60
       metric: {name: rows, pattern: "(\\\\d+)", min: 10}
   outputs: [rows.txt]
 """
@@ -236,7 +236,7 @@ def test_a_python_main_ends_at_its_deadline(project: Project) -> None:
 
 def test_a_command_ends_at_its_deadline_and_a_user_timeout_does_not_cut_it_short(project: Project) -> None:
     project.steps("Slow", "Too slow").define(
-        "step_1: {main: {command: sleep 1.5, timeout: 10}}\nstep_2: {main: {command: sleep 30, timeout: 1}}\n"
+        "step_1: {main: {command: sleep 1.5, timeout: 60}}\nstep_2: {main: {command: sleep 30, timeout: 1}}\n"
     )
     result = project.run("--steps", "all", "-o", "timeout=1")
     result.assert_outcomes(passed=1, failed=1)

@@ -19,8 +19,8 @@ with open(output, "w") as file:
     for number in range(start, start + size):
         file.write(f"{number}\\n")
         file.flush()
-        if os.path.exists("slow"):
-            time.sleep(0.05)
+        if os.path.exists("hangs") and number == int(pathlib.Path("hangs").read_text()):
+            time.sleep(600)
 """
 
 
@@ -61,15 +61,15 @@ def test_a_total_is_cut_into_chunks_of_a_size(project: Project) -> None:
 
 def test_a_run_that_was_killed_goes_on_at_the_first_piece_that_is_not_recorded(project: Project) -> None:
     generating(project)
-    project.write("slow", "")
+    project.write("hangs", "25")
     run = project.start("--steps", "1")
-    wait_for(lambda: len(project.events("piece")) == 2)
+    wait_for(lambda: len(project.events("piece")) == 2 and len(calls(project)) == 3)
     time.sleep(0.2)
     os.kill(run.pid, signal.SIGKILL)
     run.communicate()
     wait_for(lambda: living(project.path) == [])
     before = len(calls(project))
-    (project.path / "slow").unlink()
+    (project.path / "hangs").unlink()
     result = project.run("--steps", "continue")
     assert result.ret == 0, result.stdout.str()
     assert numbers(project) == list(range(60))
@@ -79,13 +79,13 @@ def test_a_run_that_was_killed_goes_on_at_the_first_piece_that_is_not_recorded(p
 
 def test_an_interrupted_piece_is_run_again_too(project: Project) -> None:
     generating(project)
-    project.write("slow", "")
+    project.write("hangs", "15")
     run = project.start("--steps", "1")
     wait_for(lambda: len(project.events("piece")) == 1)
     run.send_signal(signal.SIGINT)
-    run.communicate(timeout=15)
+    run.communicate(timeout=60)
     assert not (project.path / "data.txt").exists()
-    (project.path / "slow").unlink()
+    (project.path / "hangs").unlink()
     assert project.run("--steps", "continue").ret == 0
     assert numbers(project) == list(range(60))
 
@@ -131,13 +131,13 @@ def test_a_piece_that_stays_bad_fails_the_step_and_keeps_the_good_ones(project: 
 def test_a_worker_that_dies_in_a_piece_costs_that_piece(project: Project) -> None:
     pytest.importorskip("xdist")
     generating(project)
-    project.write("slow", "")
+    project.write("hangs", "25")
     run = project.start("--steps", "1", "-n", "1")
     wait_for(lambda: (project.path / "calls").exists() and len(calls(project)) == 3)
     run.send_signal(signal.SIGKILL)
     run.communicate()
-    wait_for(lambda: living(project.path) == [], 20)
-    (project.path / "slow").unlink()
+    wait_for(lambda: living(project.path) == [])
+    (project.path / "hangs").unlink()
     assert project.run("--steps", "continue").ret == 0
     assert numbers(project) == list(range(60))
     assert calls(project).count(0) == 1
@@ -171,13 +171,13 @@ def test_a_stream_ends_with_its_input(project: Project) -> None:
 
 def test_results_of_a_stream_survive_a_kill(project: Project) -> None:
     evaluating(project, "    total: 60\n")
-    project.write("slow", "")
+    project.write("hangs", "25")
     run = project.start("--steps", "1")
     wait_for(lambda: len(project.events("piece")) == 2)
     os.kill(run.pid, signal.SIGKILL)
     run.communicate()
     wait_for(lambda: living(project.path) == [])
-    (project.path / "slow").unlink()
+    (project.path / "hangs").unlink()
     assert project.run("--steps", "continue").ret == 0
     assert numbers(project, "results.txt") == list(range(60))
     assert calls(project).count(0) == calls(project).count(10) == 1

@@ -118,7 +118,8 @@ def test_workers_shorten_the_time_to_expect_as_far_as_needs_and_pools_allow(proj
     took = [record["seconds"] for record in project.events("attempt_finished")]
     rerun = ("--steps", "all", "--steps-rerun")
     assert as_json(project, *rerun)["expected_seconds"] == pytest.approx(sum(took), abs=0.01)
-    assert as_json(project, *rerun, "-n", "4")["expected_seconds"] == pytest.approx(sum(took[2:]), abs=0.01)
+    longest = max(*took[:2], sum(took[2:]))  # any step may take long on a machine that is busy
+    assert as_json(project, *rerun, "-n", "4")["expected_seconds"] == pytest.approx(longest, abs=0.01)
 
 
 def test_a_done_step_whose_input_was_modified_later_is_done_and_says_so(project: Project) -> None:
@@ -190,7 +191,7 @@ def test_a_broken_plan_is_a_usage_error_in_every_format(tracks: Project) -> None
 
 
 def test_a_plan_may_be_asked_for_while_a_session_runs(project: Project) -> None:
-    project.commands("touch running; sleep 20")
+    project.commands("touch running; sleep 600")
     run = project.start("--steps", "all")
     try:
         while not (project.path / "running").exists():
@@ -201,11 +202,11 @@ def test_a_plan_may_be_asked_for_while_a_session_runs(project: Project) -> None:
             cwd=project.path,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
         assert (ended.returncode, ended.stderr) == (0, "")
         assert json.loads(ended.stdout)["total"] == 1
     finally:
         run.terminate()
-        run.communicate(timeout=20)
+        run.communicate(timeout=60)

@@ -24,7 +24,7 @@ ONE_AT_A_TIME = (
 def test_steps_that_take_the_same_never_run_at_once(project: Project, args: tuple[str, ...]) -> None:
     project.steps(*"abcde").define(ONE_AT_A_TIME)
     run = project.start("--steps", "all", *args)
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=120)
     assert run.returncode == 0, output
     assert project.ticked == ["1", "2", "3", "4", "5"]
 
@@ -34,20 +34,23 @@ pools: {gpu: 1}
 step_1:
   main:
     mode: background
-    command: touch holds; echo ready; sleep 1.5; rm holds
+    command: touch holds; echo ready; until test -e seen; do sleep 0.1; done; sleep 0.5; rm holds
     ready_when: {line: ready}
   resources: {gpu: 1}
-step_2: {needs: ["1@started"], main: test -e holds}
+step_2: {needs: ["1@started"], main: test -e holds && touch seen}
 step_3: {needs: ["1@started"], resources: {gpu: 1}, main: test ! -e holds}
 step_4: {needs: ["1@started"], exclusive: true, main: test ! -e holds}
 """
+
+ALONE = JOB.replace("until test -e seen; do sleep 0.1; done; sleep 0.5", "sleep 1")
+"""Its step 2, which the job waits for, is not selected."""
 
 
 @MODES
 def test_a_job_keeps_what_its_step_took_until_it_ends(project: Project, args: tuple[str, ...]) -> None:
     project.steps(*"abcd").define(JOB)
     run = project.start("--steps", "all", *args)
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=120)
     assert run.returncode == 0, output
     assert project.ticked == ["1", "2", "3", "4"], output
 
@@ -55,10 +58,10 @@ def test_a_job_keeps_what_its_step_took_until_it_ends(project: Project, args: tu
 @pytest.mark.slow
 @MODES
 def test_a_later_session_waits_for_the_job_of_an_earlier_one(project: Project, args: tuple[str, ...]) -> None:
-    project.steps(*"abcd").define(JOB.replace("sleep 1.5", "sleep 3"))
+    project.steps(*"abcd").define(ALONE.replace("sleep 1", "sleep 3"))
     assert project.run("--steps", "1").ret == 0
     run = project.start("--steps", "3", *args)
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=120)
     assert run.returncode == 0, output
     assert project.ticked == ["1", "3"], output
 
@@ -66,8 +69,8 @@ def test_a_later_session_waits_for_the_job_of_an_earlier_one(project: Project, a
 @pytest.mark.slow
 @MODES
 def test_a_failed_job_gives_back_what_it_had(project: Project, args: tuple[str, ...]) -> None:
-    project.steps(*"abcd").define(JOB.replace("rm holds", "rm holds; exit 3"))
+    project.steps(*"abcd").define(ALONE.replace("rm holds", "rm holds; exit 3"))
     run = project.start("--steps", "1,3", *args)
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=120)
     assert run.returncode == 1, output
     assert project.verdicts() == {"1": "failed", "3": "passed"}, output

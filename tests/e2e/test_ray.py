@@ -48,7 +48,7 @@ def free_port() -> int:
 
 def answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{address}/api/version", timeout=2):
+        with urllib.request.urlopen(f"{address}/api/version", timeout=10):
             return True
     except OSError:
         return False
@@ -79,10 +79,10 @@ def address() -> Iterator[str]:
         finally:
             family = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
             head.send_signal(signal.SIGTERM)
-            _, left = psutil.wait_procs(family, timeout=15)
+            _, left = psutil.wait_procs(family, timeout=60)
             for process in left:
                 process.kill()
-            head.wait(10)
+            head.wait(60)
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def cluster(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def status(run: str) -> str:
     address = os.environ["RAY_ADDRESS"]
-    with urllib.request.urlopen(f"{address}/api/jobs/{run}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{address}/api/jobs/{run}", timeout=60) as answer:
         return str(json.loads(answer.read())["status"])
 
 

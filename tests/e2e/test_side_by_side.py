@@ -38,7 +38,7 @@ def test_verdicts_ticks_and_journal_are_the_same_in_every_mode(
     project.steps("a", "b", "c", "d", "e").define(PLAN)
     project.write("test_own.py", "def test_step_1(): pass\n\ndef test_other(): pass\n")
     run = project.start("--steps", "all", "SPEC.md", "test_own.py", "-rs", *args)
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=120)
     assert run.returncode == 1, output
     assert "1 failed, 5 passed, 1 skipped" in output
     assert "blocked by step_2 (failed)" in output
@@ -65,11 +65,11 @@ def test_verdicts_ticks_and_journal_are_the_same_in_every_mode(
 
 def test_independent_steps_run_at_the_same_time(project: Project) -> None:
     project.steps("a", "b").define(
-        "step_1: {needs: [], main: 'touch one; timeout 5 sh -c \"until test -e two; do sleep 0.1; done\"'}\n"
-        "step_2: {needs: [], main: 'touch two; timeout 5 sh -c \"until test -e one; do sleep 0.1; done\"'}\n"
+        "step_1: {needs: [], main: 'touch one; timeout 45 sh -c \"until test -e two; do sleep 0.1; done\"'}\n"
+        "step_2: {needs: [], main: 'touch two; timeout 45 sh -c \"until test -e one; do sleep 0.1; done\"'}\n"
     )
     run = project.start("--steps", "all", "-n", "2")
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=120)
     assert run.returncode == 0, output
     assert project.ticked == ["1", "2"]
 
@@ -83,7 +83,7 @@ def test_a_worker_that_is_killed_fails_its_attempt_and_the_rest_goes_on(project:
     run = started(project, "--steps", "all", "-n", "2")
     main = next(p for p in psutil.process_iter() if _runs(p, "sleep 60", project))
     next(p for p in main.parents() if "stdin.readline" in " ".join(p.cmdline())).kill()
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=120)
     assert run.returncode == 1, output
     assert project.verdicts() == {"1": "failed", "3": "passed"}
     assert project.ticked == ["3"]
@@ -104,7 +104,7 @@ def test_ctrl_c_under_xdist_ends_every_main(project: Project) -> None:
     )
     run = started(project, "--steps", "all", "-n", "2")
     os.killpg(run.pid, signal.SIGINT)
-    output, _ = run.communicate(timeout=30)
+    output, _ = run.communicate(timeout=60)
     assert run.returncode == 2, output
     wait_for(lambda: living(project.path) == [])
     assert project.ticked == []
@@ -118,10 +118,10 @@ def test_kill_9_of_the_controller_ends_the_mains_of_its_workers_and_frees_the_li
     time.sleep(0.2)
     run.kill()
     run.communicate()
-    wait_for(lambda: living(project.path) == [], 15)
+    wait_for(lambda: living(project.path) == [])
     project.define("step_1: {main: 'true'}\n")
     again = project.start("--steps", "all")
-    output, _ = again.communicate(timeout=30)
+    output, _ = again.communicate(timeout=60)
     assert again.returncode == 0, output
 
 
@@ -130,6 +130,6 @@ def test_x_stops_with_the_exit_code_of_a_failure(project: Project) -> None:
         "step_1: {needs: [], main: 'false'}\nstep_2: {main: 'true'}\nstep_3: {main: 'true'}\n"
     )
     run = project.start("--steps", "all", "-n", "1", "-x")
-    output, _ = run.communicate(timeout=30)
+    output, _ = run.communicate(timeout=60)
     assert run.returncode == 1, output
     assert project.ticked == []

@@ -115,7 +115,7 @@ for number in range(200):
     journal.append("note", number=number, text=sys.argv[2] * (number * 37 % 9000))
 """
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path), f"<{n}>"]) for n in range(4)]
-    assert [writer.wait(timeout=30) for writer in writers] == [0, 0, 0, 0]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0, 0, 0]
     # Whoever opens it while another writes may take that record for torn, and leave an empty line.
     lines = [line for line in path.read_bytes().splitlines() if line]
     records = [json.loads(line) for line in lines]

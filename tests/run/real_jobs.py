@@ -19,8 +19,11 @@ from pytest_tinker_steps.run.background import jobs
 from pytest_tinker_steps.run.background.job_spec import ERRORS, LOG, JobSpec, write_spec
 from pytest_tinker_steps.run.process import JOB, SUPERVISOR
 
-PATIENCE = 15.0
-"""Seconds until a test gives up; nothing takes that long."""
+PATIENCE = 45.0
+"""Seconds until a test gives up; less than what a job sleeps that should have been ended."""
+
+UNTIL_GO = "until test -e go; do sleep 0.02; done"
+"""What a job does until its test has seen enough, however long that takes."""
 
 
 class RealJobs:
@@ -61,6 +64,10 @@ class RealJobs:
         spec = self.spec(command, **more)
         jobs.start(spec, self.environ)
         return self.until(spec.task_id, lambda job: job.state != "starting")
+
+    def go(self) -> None:
+        """Lets jobs go on that wait with ``UNTIL_GO``."""
+        (self.folder / "go").touch()
 
     def look(self, job: Job) -> Job:
         found = jobs.look(self.state, job.task_id)
@@ -111,7 +118,8 @@ class RealJobs:
             if job is None or job.state in ENDED:
                 assert self.left(task_id) == [], job
             else:
-                assert self.left(task_id) or proctree.alive(job.supervisor, job.supervisor_start), job
+                lives = self.left(task_id) or proctree.alive(job.supervisor, job.supervisor_start)
+                assert lives or self.look(job).state in ENDED, job  # it may have ended since it was looked at
 
     def close(self) -> None:
         """Ends all jobs; afterwards nothing of them lives, nor of those who looked after them."""

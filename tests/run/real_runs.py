@@ -52,7 +52,6 @@ class SubprocessRuns:
             )
         except OSError as error:
             return Ended(None, "not started", 0.0, "", f"{arguments[0]}: {error.strerror}")
-        self.groups.append(process.pid)
         woken: queue.SimpleQueue[str] = queue.SimpleQueue()
         texts: list[str] = []
 
@@ -72,6 +71,7 @@ class SubprocessRuns:
         threading.Thread(target=stop, daemon=True).start()
         reason: Literal["exit", "timeout", "cancelled"] = "exit"
         try:
+            self.groups.append(process.pid)  # from here on an interruption ends it
             said = woken.get(timeout=timeout)
             reason = "cancelled" if said == "cancelled" else "exit"
         except queue.Empty:
@@ -89,7 +89,7 @@ class SubprocessRuns:
 
     def alive(self) -> list[int]:
         """Processes that are left of what was started here, a moment after they were killed."""
-        limit = time.monotonic() + 1
+        limit = time.monotonic() + 20
         while (found := self._members()) and time.monotonic() < limit:
             time.sleep(0.01)
         return found

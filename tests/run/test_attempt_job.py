@@ -242,7 +242,8 @@ outputs: [model]
 main:
   mode: background
   command: >-
-    echo ready; echo '{"note": "5 layers"}' >> $TINKER_STEPS_EVENTS; sleep 0.5; echo weights > model
+    echo ready; echo '{"note": "5 layers"}' >> $TINKER_STEPS_EVENTS;
+    until test -e go; do sleep 0.02; done; echo weights > model
   ready_when: {line: ready}
 """
     first = job_of(yaml, processes)
@@ -252,6 +253,7 @@ main:
     assert started is not None
     first.run.end()
     assert jobs.look(tmp_path / ".steps", TASK).live, "ending the attempt leaves its job"  # type: ignore[union-attr]
+    (tmp_path / "go").touch()
     since = first.of("attempt_started")[0]["started_ns"]
     second = job_of(yaml, processes, open_since_ns=since)
     second.run.resume(started)
@@ -275,6 +277,6 @@ def test_a_real_job_that_fails_says_why(job_of: Callable[..., Made], processes: 
     assert said.startswith("main failed: exit 3: bad key\n")
     assert f"whole output: .steps/jobs/{TASK}/main.log" in said
     assert made.run.started is None
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while any(job.live for job in read_all(made.around.state)) and time.monotonic() < until:
         time.sleep(0.02)

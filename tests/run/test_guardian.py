@@ -32,12 +32,14 @@ from pytest_tinker_steps.run.process import ATTEMPT, Processes
 from pytest_tinker_steps.run.redaction import Redactor
 
 lock = os.open("lock", os.O_RDWR | os.O_CREAT)
+polls = os.open("polls", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 import fcntl
 fcntl.flock(lock, fcntl.LOCK_EX)
 with Processes(redactor=Redactor([]), lock_fds=[lock]) as processes:
     {before}
     processes.run(
-        {main!r}, cwd=Path.cwd(), env={{**os.environ, ATTEMPT: "task_1_guarded"}}, timeout=60, log=None
+        {main!r}, cwd=Path.cwd(), env={{**os.environ, ATTEMPT: "task_1_guarded"}}, timeout=60, log=None,
+        on_poll=lambda: os.write(polls, b"x"),
     )
 """
 
@@ -78,7 +80,7 @@ def start() -> Iterator[Start]:
         process.wait()
 
 
-def soon(condition: Callable[[], object], seconds: float = 5) -> bool:
+def soon(condition: Callable[[], object], seconds: float = 30) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if condition():
@@ -108,7 +110,7 @@ def lock_is_free() -> bool:
 
 def guardian_of(pid: int) -> proctree.Identity:
     """The guardian that a process has started; one listing of /proc may miss it while others come and go."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         for name in os.listdir("/proc"):
             if name.isdigit():
@@ -126,8 +128,9 @@ def test_a_killed_pytest_leaves_nothing_and_its_lock_is_held_until_then(start: S
     pytest_process = start(MAIN)
     mains = pids("pids", 4)
     assert len(living(mains)) == 4
-    # Time to be seen by its main's runner: nothing else tells of who dropped both session and environment.
-    time.sleep(0.4)
+    # Until its main's runner has looked: nothing else tells of who dropped both session and environment.
+    looked = Path("polls").stat().st_size
+    assert soon(lambda: Path("polls").stat().st_size >= looked + 2)
     watcher = guardian_of(pytest_process.pid)
     pytest_process.kill()
     pytest_process.wait()
@@ -138,10 +141,10 @@ def test_a_killed_pytest_leaves_nothing_and_its_lock_is_held_until_then(start: S
         elif living(mains):
             pytest.fail("the lock was free while a main lived")
         time.sleep(0.01)
-        assert held < 600, living(mains)
+        assert held < 5000, living(mains)
     assert held
-    assert soon(lock_is_free, 1)
-    assert soon(lambda: not proctree.alive(*watcher), 1)
+    assert soon(lock_is_free)
+    assert soon(lambda: not proctree.alive(*watcher))
 
 
 @needs_setsid
@@ -166,10 +169,10 @@ def test_however_pytest_is_ended_nothing_is_left(start: Start, number: int) -> N
 
 @linux
 def test_a_forked_child_that_holds_the_pipe_does_not_blind_the_guardian(start: Start) -> None:
-    fork = "import time, threading; processes.run('true', cwd=Path.cwd(), env={}, timeout=9, log=None)"
+    fork = "import time, threading; processes.run('true', cwd=Path.cwd(), env={}, timeout=60, log=None)"
     process = start(
         "echo $$ >>pids; exec sleep 60",
-        before=f"{fork}; os.close(lock) if os.fork() else (time.sleep(8), os._exit(0))",
+        before=f"{fork}; os.close(lock) if os.fork() else (time.sleep(90), os._exit(0))",
     )
     mains = pids("pids", 1)
     process.kill()
@@ -183,7 +186,7 @@ def test_a_forked_child_that_holds_the_pipe_does_not_blind_the_guardian(start: S
 @linux
 def test_another_guardian_takes_over_from_a_dead_one(start: Start) -> None:
     before = (
-        "processes.run('sleep 60 & echo $! >>early', cwd=Path.cwd(), env=os.environ, timeout=9, log=None)"
+        "processes.run('sleep 60 & echo $! >>early', cwd=Path.cwd(), env=os.environ, timeout=60, log=None)"
     )
     kill = "processes._guardian._process.kill(); processes._guardian._process.wait()"
     process = start("echo $$ >>pids; exec sleep 60", before=f"{before}; {kill}")
@@ -199,7 +202,7 @@ def test_another_guardian_takes_over_from_a_dead_one(start: Start) -> None:
 def test_a_hanging_guardian_is_replaced_before_it_holds_us_up(tmp_path: Path) -> None:
     with Processes(redactor=Redactor([])) as processes:
         env = {"PATH": os.environ["PATH"], ATTEMPT: "task_1_hanging"}
-        processes.run("true", cwd=tmp_path, env=env, timeout=9, log=None)
+        processes.run("true", cwd=tmp_path, env=env, timeout=60, log=None)
         first = guardian_of(os.getpid())
         os.kill(first[0], signal.SIGSTOP)
         for number in range(5000):
@@ -211,14 +214,15 @@ def test_a_hanging_guardian_is_replaced_before_it_holds_us_up(tmp_path: Path) ->
 
 
 @linux
-def test_a_pytest_that_ends_well_waits_for_no_one(tmp_path: Path) -> None:
+def test_a_pytest_that_ends_well_waits_for_no_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Processes(redactor=Redactor([])) as processes:
+        monkeypatch.setattr(sys.modules[type(processes._guardian).__module__], "_BYE", 60.0)
         env = {"PATH": os.environ["PATH"], ATTEMPT: "task_1_well"}
-        processes.run("true", cwd=tmp_path, env=env, timeout=9, log=None)
+        processes.run("true", cwd=tmp_path, env=env, timeout=60, log=None)
         watcher = guardian_of(os.getpid())
         processes.sweep("task_1_well")
         began = time.monotonic()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     assert not proctree.alive(*watcher)
     processes.close()
 
@@ -228,7 +232,7 @@ def test_an_attempt_that_nobody_swept_is_ended_with_the_session(tmp_path: Path) 
     with Processes(redactor=Redactor([])) as processes:
         env = {"PATH": os.environ["PATH"], ATTEMPT: "task_1_unswept"}
         processes.run(
-            "setsid sleep 60 >/dev/null 2>&1 & sleep 0.1", cwd=tmp_path, env=env, timeout=9, log=None
+            "setsid sleep 60 >/dev/null 2>&1 & sleep 0.1", cwd=tmp_path, env=env, timeout=60, log=None
         )
         assert proctree.find(ATTEMPT, "task_1_unswept")
     assert proctree.find(ATTEMPT, "task_1_unswept") == []
@@ -240,13 +244,15 @@ def test_without_a_process_there_is_no_guardian() -> None:
 
 @linux
 def test_the_guardian_is_not_woken_for_each_of_many_short_processes(tmp_path: Path) -> None:
+    began = time.monotonic()
     with Processes(redactor=Redactor([])) as processes:
         for _ in range(100):
-            processes.run(("true",), cwd=tmp_path, env=dict(os.environ), timeout=10, log=None)
+            processes.run(("true",), cwd=tmp_path, env=dict(os.environ), timeout=60, log=None)
         pid, _ = guardian_of(os.getpid())
         status = Path(f"/proc/{pid}/status").read_text()
     (switches,) = re.findall(r"^voluntary_ctxt_switches:\s*(\d+)$", status, re.MULTILINE)
-    assert int(switches) < 50, "else it was woken about once for each"
+    naps = (time.monotonic() - began) / 0.2
+    assert int(switches) < 50 + naps, "else it was woken about once for each"
 
 
 @linux
@@ -254,7 +260,7 @@ def test_the_guardian_carries_no_marker(tmp_path: Path, monkeypatch: pytest.Monk
     for name in (ATTEMPT, SESSION, EVENTS):
         monkeypatch.setenv(name, "of an outer session")
     with Processes(redactor=Redactor([])) as processes:
-        processes.run("true", cwd=tmp_path, env={}, timeout=9, log=None)
+        processes.run("true", cwd=tmp_path, env={}, timeout=60, log=None)
         watcher = guardian_of(os.getpid())
         environ = Path(f"/proc/{watcher[0]}/environ").read_bytes()
         assert os.getsid(watcher[0]) == watcher[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from pytest_tinker_steps.run.background.job_spec import JobSpec
 from pytest_tinker_steps.run.failure import PhaseFailed
 from pytest_tinker_steps.run.mains.background import failure_of, start_and_wait_ready
 
-from .real_jobs import RealJobs, real_jobs
+from .real_jobs import UNTIL_GO, RealJobs, real_jobs
 
 
 @pytest.fixture
@@ -29,16 +28,14 @@ def start(real: RealJobs, spec: JobSpec) -> Job:
     return start_and_wait_ready(spec, real.environ, on_poll=lambda _: None)
 
 
-def test_it_returns_at_once_when_the_job_is_ready(real: RealJobs) -> None:
-    command = "sleep 0.2; echo yes >up; sleep 60"
-    took = []
-    for _ in range(3):
-        (real.folder / "up").unlink(missing_ok=True)
-        job = start(real, real.spec(command, ready_when=ReadyWhen(file="up")))
-        took.append(time.time() - (real.folder / "up").stat().st_mtime)
-        assert (job.state, job.ready) == (RUNNING, True)
-        assert real.look(job).state == RUNNING
-    assert min(took) < 0.1
+def test_it_returns_when_the_job_is_ready_and_not_at_its_end(real: RealJobs) -> None:
+    command = f"sleep 0.2; echo yes >up; {UNTIL_GO}"
+    job = start(real, real.spec(command, ready_when=ReadyWhen(file="up")))
+    assert (job.state, job.ready) == (RUNNING, True)
+    assert real.look(job).state == RUNNING
+    assert (real.folder / "up").read_text() == "yes\n"
+    real.go()
+    assert real.ended(job).state == PASSED
 
 
 def test_a_job_that_ends_well_at_once_is_returned_as_passed(real: RealJobs) -> None:

@@ -58,7 +58,7 @@ def test_the_arguments_of_a_run_on_minimal_data_reach_a_shell_command_unchanged(
             processes,
             cwd=tmp_path,
             env=dict(os.environ),
-            timeout=10,
+            timeout=60,
             log=tmp_path / "log",
             on_output=said.append,
             on_poll=lambda: None,

@@ -19,22 +19,31 @@ from typing import Any
 
 import pytest
 
+from pytest_tinker_steps.run import process as process_module
 from pytest_tinker_steps.run import proctree
 from pytest_tinker_steps.run.process import ATTEMPT, SESSION, Ended, Processes
 from pytest_tinker_steps.run.redaction import REPLACEMENT, Redactor
 
 SECRET = "tml-0123456789abcdef"
-QUICK = ((signal.SIGTERM, 0.2), (signal.SIGKILL, 2.0))
+QUICK = ((signal.SIGTERM, 0.2), (signal.SIGKILL, 30.0))
 needs_setsid = pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid(1)")
 Run = Callable[..., Ended]
 
+# Its first process ends when the last one is alone.
 DAEMON = """
 import os, signal, time
-if os.fork(): os._exit(0)
+reading, writing = os.pipe()
+if os.fork():
+    os.close(writing)
+    os.read(reading, 1)
+    os._exit(0)
 os.setsid()
+middle = os.getpid()
 if os.fork(): os._exit(0)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for fd in range(3): os.close(fd)
+while os.getppid() == middle: time.sleep(0.001)
+os.close(writing)
 time.sleep(60)
 """
 
@@ -75,7 +84,7 @@ def marked(task_id: str) -> list[proctree.Identity]:
 
 
 def read_pid(path: Path) -> int:
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while time.monotonic() < until:
         with contextlib.suppress(OSError, ValueError):
             if (text := path.read_text()).endswith("\n"):
@@ -104,7 +113,7 @@ def test_a_string_runs_in_a_shell_and_a_tuple_without_one(run: Run) -> None:
 def test_the_end_is_told_in_plain_words(run: Run, command: str, code: int, error: str) -> None:
     ended = run(command)
     assert replace(ended, seconds=0) == Ended(code, "exit", 0, "", error)
-    assert 0 < ended.seconds < 5
+    assert 0 < ended.seconds < 60
 
 
 @pytest.mark.parametrize(
@@ -169,16 +178,31 @@ def test_the_folder_of_a_log_is_made_with_its_first_line(run: Run, tmp_path: Pat
     assert (tmp_path / "later" / "log").read_text() == "out\n"
 
 
-def test_the_listener_is_polled_while_nothing_happens_and_once_after(run: Run) -> None:
-    polls: list[float] = []
-    run("sleep 0.6", on_poll=lambda: polls.append(time.monotonic()))
-    assert 3 <= len(polls) <= 4
-    polls.clear()
-    run("true", on_poll=lambda: polls.append(time.monotonic()))
-    assert len(polls) == 1
+def test_the_listener_is_polled_while_nothing_happens_and_once_after(run: Run, tmp_path: Path) -> None:
+    polls = 0
+
+    def polled() -> None:
+        nonlocal polls
+        polls += 1
+        if polls == 3:
+            (tmp_path / "enough").touch()
+
+    ended = run("until test -e enough; do sleep 0.01; done", timeout=60, on_poll=polled)
+    assert ended.exit == 0
+    assert polls >= 4, "the last one after the end"
+    assert polls <= ended.seconds / 0.2 + 2, "and not without a pause"
+    polls = 10
+    ended = run("true", on_poll=polled)
+    assert 11 <= polls <= 11 + ended.seconds / 0.2
 
 
 # ---------------------------------------------------------------- nothing is left
+
+
+def cancelled_once_ready(run: Run, script: str, signals: proctree.Signals) -> Ended:
+    """A script that has set its traps, and says so, is ended in this way."""
+    cancel = threading.Event()
+    return run(script, on_output=lambda _: cancel.set(), cancel=cancel, signals=signals)
 
 
 @needs_setsid
@@ -186,34 +210,36 @@ def test_the_deadline_ends_the_process_and_its_descendants(run: Run, task_id: st
     ended = run("sleep 60 & setsid sleep 60 & wait", timeout=0.2)
     assert (ended.reason, ended.error) == ("timeout", "no end after 0.2 s: ended with SIGTERM")
     assert ended.exit == -signal.SIGTERM
-    assert ended.seconds < 2
+    assert ended.seconds < 20
     assert marked(task_id) == []
 
 
 def test_who_ignores_term_is_killed(run: Run, task_id: str) -> None:
-    ended = run("trap '' TERM; while :; do sleep 0.05; done", timeout=0.2, signals=QUICK)
-    assert ended.error == "no end after 0.2 s: ended with SIGKILL"
+    ended = cancelled_once_ready(run, "trap '' TERM; echo ready; while :; do sleep 0.05; done", QUICK)
+    assert ended.error == "cancelled: ended with SIGKILL"
     assert marked(task_id) == []
 
 
 def test_the_order_of_signals_is_the_callers(run: Run) -> None:
-    script = "trap 'echo interrupted; exit 5' INT; while :; do sleep 0.01; done"
-    ended = run(script, timeout=0.2, signals=((signal.SIGINT, 2), *QUICK))
-    assert (ended.exit, ended.tail) == (5, "interrupted\n")
-    assert ended.error == "no end after 0.2 s: ended with SIGINT"
+    script = "trap 'echo interrupted; exit 5' INT; echo ready; while :; do sleep 0.01; done"
+    ended = cancelled_once_ready(run, script, ((signal.SIGINT, 30), *QUICK))
+    assert (ended.exit, ended.tail) == (5, "ready\ninterrupted\n")
+    assert ended.error == "cancelled: ended with SIGINT"
 
 
 def test_a_flood_is_ended_at_its_deadline(run: Run, task_id: str) -> None:
     ended = run("yes", timeout=0.3)
     assert ended.reason == "timeout"
-    assert ended.seconds < 2
+    assert ended.seconds < 20
     assert ended.tail.endswith("y\n")
     assert marked(task_id) == []
 
 
 def test_what_it_says_while_it_ends_is_heard_however_much(run: Run) -> None:
-    last_words = "trap 'yes | head -c 1000000; echo goodbye; exit 4' TERM; while :; do sleep 0.01; done"
-    ended = run(last_words, timeout=0.2)
+    last_words = (
+        "trap 'yes | head -c 1000000; echo goodbye; exit 4' TERM; echo ready; while :; do sleep 0.01; done"
+    )
+    ended = cancelled_once_ready(run, last_words, ((signal.SIGTERM, 60), (signal.SIGKILL, 30)))
     assert ended.exit == 4
     assert ended.tail.endswith("goodbye\n")
 
@@ -230,7 +256,7 @@ def test_closed_output_is_waited_for_without_spinning(run: Run, task_id: str) ->
 def test_an_end_is_not_held_up_by_who_holds_the_pipe(run: Run, processes: Processes, task_id: str) -> None:
     ended = run("sleep 60 & echo done")
     assert (ended.exit, ended.tail) == (0, "done\n")
-    assert ended.seconds < 2
+    assert ended.seconds < 20
     assert processes.sweep(task_id) == 1
     assert marked(task_id) == []
 
@@ -258,14 +284,23 @@ def test_a_daemon_is_swept(run: Run, processes: Processes, task_id: str) -> None
         pytest.param("env -i sleep 60 >/dev/null 2>&1 & echo $! >pid", id="in the group"),
         pytest.param("env -i setsid sleep 60 & echo $! >pid", id="holding the pipe"),
         pytest.param(
-            "env -i setsid sleep 60 >/dev/null 2>&1 & echo $! >pid; sleep 0.4", id="seen as a child"
+            "env -i setsid sleep 60 >/dev/null 2>&1 & echo $! >pid; until test -e seen; do sleep 0.01; done",
+            id="seen as a child",
         ),
     ],
 )
 def test_who_dropped_the_marker_is_swept_all_the_same(
     run: Run, processes: Processes, task_id: str, tmp_path: Path, script: str
 ) -> None:
-    run(script)
+    polls = 0
+
+    def polled() -> None:
+        nonlocal polls
+        polls += (tmp_path / "pid").exists()
+        if polls == 3:  # it looks at its children right before
+            (tmp_path / "seen").touch()
+
+    run(script, timeout=60, on_poll=polled)
     pid = read_pid(tmp_path / "pid")
     assert alive(pid)
     assert processes.sweep(task_id) == 1
@@ -279,14 +314,37 @@ def test_sweeping_spares_the_other_attempts(run: Run, processes: Processes, task
     assert processes.sweep(task_id + "_other") == 1
 
 
-def test_sweeping_nothing_is_fast(run: Run, processes: Processes, task_id: str) -> None:
-    def sweep() -> float:
-        run("true")
-        began = time.perf_counter()
+def test_sweeping_looks_at_no_process_when_none_was_started_since(
+    run: Run, processes: Processes, task_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("true")
+    latest = processes._attempts[task_id].first_pid
+    with monkeypatch.context() as context:
+        context.setattr(process_module, "_SHORT_ATTEMPT", 1e9)
+        context.setattr(proctree, "last_pid", lambda: latest)
+        context.setattr(proctree, "_rows", pytest.fail)
+        context.setattr(proctree, "_environ", pytest.fail)
         assert processes.sweep(task_id) == 0
-        return time.perf_counter() - began
 
-    assert min(sweep() for _ in range(10)) < 0.002
+
+def test_sweeping_asks_each_of_a_few_and_makes_no_list_of_all(
+    run: Run, processes: Processes, task_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("true")
+    first = processes._attempts[task_id].first_pid
+    asked: list[int] = []
+
+    def environ(pid: int) -> bytes:
+        asked.append(pid)
+        return b"\0A=1\0"
+
+    with monkeypatch.context() as context:
+        context.setattr(process_module, "_SHORT_ATTEMPT", 1e9)
+        context.setattr(proctree, "last_pid", lambda: first + 5)
+        context.setattr(proctree, "_environ", environ)
+        context.setattr(proctree, "_rows", pytest.fail)
+        assert processes.sweep(task_id) == 0
+    assert asked == list(range(first, first + 6))
 
 
 def test_the_deadline_of_one_spares_the_others_of_its_attempt(run: Run) -> None:
@@ -298,12 +356,19 @@ def test_the_deadline_of_one_spares_the_others_of_its_attempt(run: Run) -> None:
     assert ended[0].tail == "well\n"
 
 
-def test_cancelling_ends_it_soon(run: Run, task_id: str) -> None:
+def test_cancelling_ends_it_soon(run: Run, task_id: str, tmp_path: Path) -> None:
     cancel = threading.Event()
-    threading.Timer(0.1, cancel.set).start()
-    ended = run("sleep 60", cancel=cancel)
+
+    def later() -> None:
+        read_pid(tmp_path / "pid")
+        cancel.set()
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    ended = run("echo $$ >pid; exec sleep 60", timeout=60, cancel=cancel)
+    thread.join()
     assert (ended.reason, ended.error) == ("cancelled", "cancelled: ended with SIGTERM")
-    assert ended.seconds < 2
+    assert ended.seconds < 40
     assert marked(task_id) == []
     ended = run("echo started >>started", cancel=cancel)
     assert (ended.exit, ended.reason) == (None, "cancelled")
@@ -338,11 +403,14 @@ def test_descriptors_are_all_given_back(run: Run) -> None:
 # ---------------------------------------------------------------- interruptions
 
 
-def interrupt_when(path: Path, *delays: float) -> threading.Thread:
+def interrupt_when(*moments: list[Path]) -> threading.Thread:
+    """Interrupts this process each time when all of some files are there."""
+
     def interrupt() -> None:
-        read_pid(path)
-        for delay in delays:
-            time.sleep(delay)
+        for paths in moments:
+            until = time.monotonic() + 30
+            while not all(path.exists() for path in paths) and time.monotonic() < until:
+                time.sleep(0.005)
             os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -352,26 +420,28 @@ def interrupt_when(path: Path, *delays: float) -> threading.Thread:
 
 @needs_setsid
 def test_ctrl_c_ends_it_before_it_goes_on(run: Run, task_id: str, tmp_path: Path) -> None:
-    thread = interrupt_when(tmp_path / "pid", 0)
+    thread = interrupt_when([tmp_path / "pid", tmp_path / "waited for"])
     with pytest.raises(KeyboardInterrupt):
-        run("setsid sleep 60 & echo $! >pid; wait")
+        run("setsid sleep 60 & echo $! >pid; wait", timeout=60, on_poll=(tmp_path / "waited for").touch)
     thread.join()
     assert marked(task_id) == []
 
 
 def test_a_second_ctrl_c_kills_at_once(run: Run, task_id: str, tmp_path: Path) -> None:
-    thread = interrupt_when(tmp_path / "pid", 0, 0.2)
+    thread = interrupt_when([tmp_path / "pid", tmp_path / "waited for"], [tmp_path / "told"])
     began = time.monotonic()
+    command = "trap 'echo >told' TERM; echo $$ >pid; while :; do sleep 0.05; done"
+    polled = (tmp_path / "waited for").touch
 
     def deaf() -> None:
         try:
-            run("trap '' TERM; echo $$ >pid; while :; do sleep 0.05; done", signals=((signal.SIGTERM, 60),))
+            run(command, timeout=120, on_poll=polled, signals=((signal.SIGTERM, 120),))
         finally:
             thread.join()  # an interrupt that comes late still comes in here
 
     with pytest.raises(KeyboardInterrupt):
         deaf()
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 90
     assert marked(task_id) == []
 
 
@@ -420,17 +490,3 @@ def test_all_holds_without_process_descriptors_and_without_proc(
     assert run((sys.executable, "-S", "-c", DAEMON.replace("SIG_IGN", "SIG_DFL"))).exit == 0
     assert processes.sweep(task_id) == 1
     assert marked(task_id) == []
-
-
-def test_many_small_processes_cost_little_more_than_bare_ones(run: Run) -> None:
-    def took(what: Callable[[], object]) -> float:
-        began = time.perf_counter()
-        what()
-        return time.perf_counter() - began
-
-    run("true")
-    bare = min(
-        took(lambda: subprocess.run(["/bin/sh", "-c", "true"], capture_output=True)) for _ in range(50)
-    )
-    ours = min(took(lambda: run("true")) for _ in range(50))
-    assert ours < 1.3 * bare + 0.0005

@@ -21,7 +21,7 @@ from pytest_tinker_steps.run.background.job_log import JobLog
 from pytest_tinker_steps.run.background.job_spec import SERIES
 from pytest_tinker_steps.run.background.readiness import ALIVE, Readiness, stamp
 
-from .real_jobs import RealJobs, a_monitor, failed, real_jobs
+from .real_jobs import UNTIL_GO, RealJobs, a_monitor, failed, real_jobs
 from .real_runs import a_check
 
 
@@ -41,17 +41,17 @@ def wait_ready(real: RealJobs, job: Job) -> Job:
 def test_a_job_is_ready_when_its_file_is_written(real: RealJobs) -> None:
     (real.folder / "old.flag").write_text("from another attempt")
     os.utime(real.folder / "old.flag", (time.time() - 60,) * 2)
-    command = ": >ready.flag; sleep 0.3; echo yes >ready.flag; sleep 60"
+    command = f": >ready.flag; {UNTIL_GO}; echo yes >ready.flag; sleep 60"
     job = real.start(command, ready_when=ReadyWhen(file="ready.flag"))
+    time.sleep(0.3)
     assert not real.look(job).ready
+    real.go()
     ready = wait_ready(real, job)
-    seen = time.time()
     assert (ready.state, ready.ready) == (RUNNING, True)
-    assert seen - (real.folder / "ready.flag").stat().st_mtime < 0.3
     (record,) = real.events("job_ready")
     assert record["pid"] == job.pid
     assert record["log"] == job.log
-    assert 0.2 < record["seconds"] < 5
+    assert 0.2 < record["seconds"] < 60
 
 
 def test_a_file_of_an_earlier_attempt_makes_no_job_ready(real: RealJobs) -> None:
@@ -66,18 +66,18 @@ def test_a_job_is_ready_when_it_prints_a_line(real: RealJobs) -> None:
     began = time.monotonic()
     job = real.start(command, ready_when=ReadyWhen(line=r"^Server up on \d+$"))
     assert wait_ready(real, job).ready
-    assert 0.4 <= time.monotonic() - began < 5, "only a whole line counts"
+    assert time.monotonic() - began >= 0.4, "only a whole line counts"
 
 
 def test_a_job_is_ready_when_a_check_passes(real: RealJobs) -> None:
-    check = a_check("up", command='test -e up && test "$MARK" = here', timeout=5.0)
+    check = a_check("up", command='test -e up && test "$MARK" = here', timeout=30.0)
     job = real.start("sleep 0.2; : >up; sleep 60", ready_when=ReadyWhen(check=check))
     assert wait_ready(real, job).ready
 
 
 def test_a_probe_of_ready_when_needs_no_command(real: RealJobs) -> None:
     check = a_check(
-        "data", "yaml", probe={"path": "up.yaml", "required": ["a"], "min_rows": None}, timeout=5.0
+        "data", "yaml", probe={"path": "up.yaml", "required": ["a"], "min_rows": None}, timeout=30.0
     )
     job = real.start("echo 'a: 1' >up.yaml; sleep 60", ready_when=ReadyWhen(check=check))
     assert wait_ready(real, job).ready
@@ -87,7 +87,7 @@ def test_a_probe_of_ready_when_needs_no_command(real: RealJobs) -> None:
 def test_without_ready_when_a_job_is_ready_once_it_printed_and_stays_alive(real: RealJobs) -> None:
     job = real.start("echo hello; sleep 60")
     ready = wait_ready(real, job)
-    assert ALIVE <= time.monotonic() - ready.began_clock < ALIVE + 0.5
+    assert ALIVE <= time.monotonic() - ready.began_clock < ALIVE + 20
 
 
 def test_a_good_end_is_as_good_as_ready_and_a_bad_one_is_not(real: RealJobs) -> None:
@@ -133,7 +133,7 @@ def test_a_job_that_runs_too_long_is_ended(real: RealJobs) -> None:
     job = real.start("sleep 60", ready_when=ReadyWhen(line="never"), max_runtime=0.4)
     ended = real.ended(job)
     assert failed(ended, "no end after 0.4 s: ended with SIGTERM")
-    assert 0.4 <= ended.seconds < 5
+    assert 0.4 <= ended.seconds < 20
 
 
 def test_a_clock_that_is_set_changes_no_deadline(real: RealJobs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_a_clock_that_is_set_changes_no_deadline(real: RealJobs, monkeypatch: py
     job = real.start("echo hi; sleep 60", max_runtime=0.6)
     ended = real.ended(job)
     assert failed(ended, "no end after 0.6 s: ended with SIGTERM")
-    assert 0.6 <= ended.seconds < 5
+    assert 0.6 <= ended.seconds < 20
 
 
 def test_nothing_of_a_job_asks_what_time_it_is_to_decide() -> None:
@@ -192,7 +192,7 @@ def test_an_adopted_job_counts_nothing_twice(real: RealJobs) -> None:
     crit = {"criterion": "once"}
     job = real.start(say(first, crit) + "while ! [ -e go ]; do sleep 0.02; done\n" + say(second, crit))
     real.until(job.task_id, lambda job: job.metrics == {"cost_usd": 1.0} and job.events_read > 0)
-    time.sleep(0.05)
+    real.until(job.task_id, lambda _: len(real.events("metric", "criterion")) == 2)
     real.kill_supervisor(job)
     (real.folder / "go").touch()
     ended = real.ended(job)
@@ -216,11 +216,9 @@ def test_samples_and_alerts_are_in_the_state_and_in_the_journal(real: RealJobs) 
     (real.folder / "there.log").write_text("fine\n")
     job = real.start("echo loss 3.5; sleep 0.5; echo loss 12; sleep 60", monitors=monitors)
     real.until(job.task_id, lambda job: job.samples.get("disk") == "12 GB\nhere")
-    written = time.monotonic()
     with (real.folder / "there.log").open("a") as file:
         file.write("RuntimeError: no\n")
     alerted = real.until(job.task_id, lambda job: any(alert.monitor == "errors" for alert in job.alerts))
-    assert time.monotonic() - written < 0.3 + 1.0, "within one interval and a second"
     assert "RuntimeError: no" in alerted.alerts[-1].text or "RuntimeError: no" in alerted.alerts[0].text
     both = real.until(job.task_id, lambda job: {alert.monitor for alert in job.alerts} == {"errors", "loss"})
     assert both.alert_count == len(both.alerts) == len(real.events("alert"))
@@ -307,8 +305,8 @@ def test_readiness_stops_asking_when_it_is_told(tmp_path: Path, monkeypatch: pyt
     when = ReadyWhen(check=a_check("x", command="true"))
     readiness = Readiness(when, cwd=tmp_path, began=0.0, since_ns=0, check=check)
     readiness.start()
-    assert asked.acquire(timeout=5)
-    assert asked.acquire(timeout=5), "again and again"
+    assert asked.acquire(timeout=60)
+    assert asked.acquire(timeout=60), "again and again"
     readiness.stop()
     assert not asked.acquire(timeout=0.2)
     assert not readiness.look(10.0)

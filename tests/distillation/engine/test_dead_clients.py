@@ -30,9 +30,9 @@ from distillation.engine.refusals import Refused  # noqa: E402
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 
 PROJECT = Path(__file__).parents[3]
-TIME = 60
+TIME = 120
 
-SILENCE = 11.0
+SILENCE = 20.0
 """Seconds: the SDK gives a sign of life every ten, so a client that lives is not taken for dead."""
 
 CLIENT = """
@@ -40,14 +40,14 @@ import sys, time, tinker
 from distillation import chat
 address, model = sys.argv[1:]
 service = tinker.ServiceClient(base_url=address, api_key="tml-local")
-training = service.create_lora_training_client(model, rank=8, seed=0).result(timeout=60)
+training = service.create_lora_training_client(model, rank=8, seed=0).result(timeout=120)
 batch = [chat.datum(chat.tokenizer_of(model), "Who is there?", "It is I, Sir!")]
 for _ in range(3):
-    training.forward_backward(batch, "cross_entropy").result(timeout=60)
-    training.optim_step(tinker.AdamParams(learning_rate=0.01)).result(timeout=60)
-path = training.save_state("kept").result(timeout=60).path
-loss = training.forward(batch, "cross_entropy").result(timeout=60).metrics["loss:sum"]
-sampling = service.create_sampling_client(base_model=model).result(timeout=60)
+    training.forward_backward(batch, "cross_entropy").result(timeout=120)
+    training.optim_step(tinker.AdamParams(learning_rate=0.01)).result(timeout=120)
+path = training.save_state("kept").result(timeout=120).path
+loss = training.forward(batch, "cross_entropy").result(timeout=120).metrics["loss:sum"]
+sampling = service.create_sampling_client(base_model=model).result(timeout=120)
 sampling.sample(tinker.ModelInput.from_ints([5] * 50), 500, tinker.SamplingParams(max_tokens=900, stop=[]))
 print(path, loss, flush=True)
 time.sleep(600)
@@ -151,7 +151,7 @@ def test_a_killed_client_is_freed_and_another_goes_on_from_its_checkpoint(addres
 
     assert opened() == (200, 200)
     while opened() != (404, 404):
-        assert time.monotonic() - killed < 3 * SILENCE
+        assert time.monotonic() - killed < 6 * SILENCE
         time.sleep(0.1)
 
     batch = [chat.datum(chat.tokenizer_of(model), "Who is there?", "It is I, Sir!")]

@@ -190,11 +190,11 @@ def test_another_host_name_is_refused(call: Caller) -> None:
 
 
 def test_what_is_no_http_is_refused_and_a_client_that_vanishes_does_no_harm(call: Caller) -> None:
-    with socket.create_connection((call.host, call.port), timeout=10) as raw:
+    with socket.create_connection((call.host, call.port), timeout=60) as raw:
         raw.sendall(b"HELLO\r\n\r\n")
         assert raw.recv(100).startswith(b"HTTP/1.1 400")
     for piece in (b"", b"POST /api/v1/asample HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{"):
-        with socket.create_connection((call.host, call.port), timeout=10) as raw:
+        with socket.create_connection((call.host, call.port), timeout=60) as raw:
             raw.sendall(piece)
             # Closing with a reset is what a killed client looks like.
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

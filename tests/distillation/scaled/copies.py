@@ -150,7 +150,7 @@ class Copy:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -208,7 +208,7 @@ class Copy:
             session.kill()
         else:
             self.kill()
-        session.wait(timeout=10)
+        session.wait(timeout=60)
 
     def lines(self, name: str) -> list[str]:
         """The whole lines of a file of the run folder; none when it is not there."""
@@ -248,5 +248,5 @@ class Copy:
         assert int(values[1]) >= 80
         assert "first line: Local engine: a rehearsal" in said
         # Monitors and guardians have a moment to notice that it is over.
-        left = psutil.wait_procs(self.processes(), timeout=5)[1]
+        left = psutil.wait_procs(self.processes(), timeout=60)[1]
         assert [" ".join(process.cmdline()) for process in left] == []

@@ -127,13 +127,16 @@ def leader(found: Iterable[Identity]) -> tuple[Identity | None, Identity | None]
     session of its own. Without a leader, or without a child of it, there is None in its place; without a
     leader the second is the process that was there first.
     """
-    wanted = dict(found)
-    rows = [row for pid, start in wanted.items() if (row := _row(pid)) and row[4] == start and not row[5]]
-    rows.sort(key=lambda row: (row[4], row[0]))  # the clock ticks slower than processes are started
-    first = next((row for row in rows if row[0] == row[3] and row[4] == rows[0][4]), None)
-    below = rows if first is None else [row for row in rows if row[1] == first[0]]
-    one, other = (None if row is None else (row[0], row[4]) for row in (first, next(iter(below), None)))
-    return one, other
+    living = []
+    for pid, began in dict(found).items():
+        match _row(pid):
+            case (_, parent, _, session, start, False) if start == began:
+                living.append((start, pid, parent, session))
+    living.sort()  # by number too: the clock ticks slower than processes are started
+    oldest = living[0][0] if living else 0.0
+    first = next(((p, start) for start, p, _, session in living if p == session and start == oldest), None)
+    below = ((p, start) for start, p, parent, _ in living if first is None or parent == first[0])
+    return first, next(below, None)
 
 
 def end(

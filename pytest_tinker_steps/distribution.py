@@ -138,9 +138,13 @@ class DistributionHooks:
         if "exit" not in retry.when or used >= retry.attempts:
             return False
         task_id = controller.tale(step.id).task_id or self._task_id(step)
+        spent = self.active.over_budget(step)
         following = new_task_id(step.id)
         death = deaths.Death(step.id, task_id, following, used, self._why(step), pause(retry, used))
         try:
+            if spent:
+                deaths.record_spent(controller, death, spent)
+                return False
             deaths.record(controller, step, death)
         except JournalError:
             return False  # the scheduler is told that nothing more may be started

@@ -66,3 +66,14 @@ def record(controller: Controller, step: Step, death: Death) -> None:
     ended = {"seconds": seconds, "message": death.message, "final": False}
     controller.event({"event": FINISHED, "status": "failed", **who, **ended})
     tale.task_id = ""
+
+
+def record_spent(controller: Controller, death: Death, why: str) -> None:
+    """Record that no other attempt follows, since a budget is reached.
+
+    Raises:
+        JournalError: it could not be recorded.
+    """
+    message = f"{why}; attempt {death.attempts + 1} was not begun"
+    who = {"step": death.step, "task_id": death.task_id, "timestamp": now()}
+    controller.event({"event": "budget", "status": "failed", **who, "message": message})

@@ -99,6 +99,24 @@ step_1:
     assert [r["value"] for r in project.events("metric")] == [2.5], "what it cost is counted once"
 
 
+@pytest.mark.slow
+def test_a_step_whose_budget_its_dead_attempt_has_reached_is_not_tried_again(project: Project) -> None:
+    project.steps("a", "b").define(
+        "step_1: {main: sh wait.sh, retries: 1, budget_usd: 1}\nstep_2: {main: 'true', needs: []}\n"
+    )
+    cost = """echo '{"metric": "cost_usd", "value": 1.5}' >>"$TINKER_STEPS_EVENTS"\n"""
+    project.write("wait.sh", f"{cost}echo $ATTEMPT >>tries; touch running; sleep 600\n")
+    run = started(project, "--steps", "all", "-n", "2")
+    wait_for(lambda: project.events("metric"))
+    kill_worker(project, "sh wait.sh")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 1, output
+    assert (project.path / "tries").read_text() == "1\n"
+    assert "[BUDGET] ✗ $1.50 of $1.00 spent by step_1; attempt 2 was not begun" in output
+    assert project.verdicts() == {"1": "failed", "2": "passed"}
+    assert re.search(r"step_1  failed .*\n +worker gw\d died\n", output)
+
+
 def stamp(record: dict[str, Any]) -> float:
     return datetime.fromisoformat(record["timestamp"]).timestamp()
 

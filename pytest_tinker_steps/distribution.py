@@ -140,7 +140,8 @@ class DistributionHooks:
         task_id = controller.tale(step.id).task_id or self._task_id(step)
         spent = self.active.over_budget(step)
         following = new_task_id(step.id)
-        death = deaths.Death(step.id, task_id, following, used, self._why(step), pause(retry, used))
+        since = controller.tale(step.id).open_since_ns
+        death = deaths.Death(step.id, task_id, following, used, self._why(step), pause(retry, used), since)
         try:
             if spent:
                 deaths.record_spent(controller, death, spent)

@@ -177,7 +177,7 @@ class Controller:
         tale = self.tale(step.id)
         kind = event["event"]
         if kind in (STARTED, "verify_started"):
-            tale.begin(event["task_id"], event.get("attempt", 1))
+            tale.begin(event["task_id"], event.get("attempt", 1), event.get("started_ns", 0))
         elif kind == "job":
             from . import jobs, plain  # only sessions with jobs pay for it
 

@@ -25,6 +25,8 @@ class Death:
         attempts: how many have begun by then, this one included.
         message: what happened, for people.
         delay: seconds until the next attempt.
+        open_since_ns: start of the first attempt of this session, as outputs are compared with it; 0 when
+            that was not heard of.
     """
 
     step: str
@@ -33,6 +35,7 @@ class Death:
     attempts: int
     message: str
     delay: float
+    open_since_ns: int = 0
 
 
 def begun(controller: Controller, step: Step, last: Death | None) -> int:

@@ -23,6 +23,7 @@ class Tale:
     Attributes:
         attempt: the number of the current one.
         job: its background job, once it has become ready.
+        open_since_ns: start of the first attempt of this session that knew it; 0 when none did.
         cost_before: US dollars that the attempts before the current one have cost in this session.
     """
 
@@ -37,10 +38,12 @@ class Tale:
     warnings: list[str] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     job: Job | None = None
+    open_since_ns: int = 0
     cost_before: float = 0.0
 
-    def begin(self, task_id: str, attempt: int = 1) -> None:
+    def begin(self, task_id: str, attempt: int = 1, started_ns: int = 0) -> None:
         """Another attempt: what was said of the one before counts no more, but what it has cost."""
+        self.open_since_ns = self.open_since_ns or started_ns
         self.task_id = task_id
         self.attempt = attempt
         self.began = self.began or time.monotonic()

@@ -45,10 +45,10 @@ class StepRun:
         around: what all steps share.
         emit: takes events; ``step``, ``task_id`` and ``timestamp`` are filled in here.
         upstream: steps whose outputs must exist before this one starts.
-        open_since_ns: start of the first attempt since the last pass, 0 if this is the first.
+        open_since_ns: start of the first attempt since the last pass, in an earlier session; 0 for none.
         identity: recorded with every attempt.
         live: whether somebody watches the main's output as it comes.
-        anew: whether pieces that earlier attempts have recorded do not count.
+        anew: whether pieces that earlier sessions have recorded do not count.
         spent_before: US dollars that attempts since the last pass have cost in earlier runs.
         death: of the worker that was at the last attempt, if it died in it.
 
@@ -86,7 +86,7 @@ class StepRun:
         self._around = around
         self._emit = emit
         self._upstream = tuple(upstream)
-        self._open_since_ns = open_since_ns
+        self._open_since_ns = open_since_ns or (death.open_since_ns if death else 0)
         self._anew = anew or not open_since_ns
         self._identity = identity
         self._live = live
@@ -296,7 +296,6 @@ class StepRun:
             anew=self._anew,
             may_begin=self._may_begin,
         )
-        self._anew = False  # within one session every attempt goes on from the one before
         try:
             job = self._work.carry_out(call_python)
         finally:

@@ -26,7 +26,7 @@ class Work:
         step_id: of its step.
         identity: of the step.
         live: whether somebody watches the output as it comes.
-        anew: whether pieces that earlier attempts have recorded do not count.
+        anew: whether pieces that earlier sessions have recorded do not count.
         may_begin: raises when a budget does not let something begin; it is given its name.
     """
 

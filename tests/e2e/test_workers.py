@@ -99,6 +99,41 @@ step_1:
     assert [r["value"] for r in project.events("metric")] == [2.5], "what it cost is counted once"
 
 
+@pytest.mark.parametrize("rerun", [False, True], ids=["first", "rerun"])
+def test_what_a_dead_attempt_has_done_counts_for_the_next(project: Project, rerun: bool) -> None:
+    project.steps("Write", "Generate").define(
+        """
+step_1: {main: sh write.sh, outputs: [once.txt], retries: 1, needs: []}
+step_2:
+  main:
+    mode: chunked
+    command: 'echo {chunk.start} >>calls; echo {chunk.start} >{chunk.output}; sh hang.sh {chunk.start}'
+    total: 3
+    chunk_size: 1
+    output: all.txt
+  needs: []
+  retries: 1
+"""
+    )
+    project.write("write.sh", ":")
+    project.write("hang.sh", ":")
+    if rerun:
+        project.write("once.txt", "of another session\n")
+        assert project.run("--steps", "2").ret == 0
+        project.write("calls", "")
+    project.write("write.sh", "test -e half || { echo data >once.txt; touch half; sleep 601; }\n")
+    project.write("hang.sh", "if [ $1 = 1 ] && [ ! -e hung ]; then touch hung running; sleep 602; fi\n")
+    run = started(project, "--steps", "all", "-n", "2", *(["--steps-rerun"] if rerun else []))
+    kill_worker(project, "sleep 601")
+    wait_for(lambda: project.events("retry", "1"))
+    kill_worker(project, "sleep 602")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    assert (project.path / "all.txt").read_text() == "0\n1\n2\n"
+    assert (project.path / "calls").read_text() == "0\n1\n1\n2\n", "the first piece was good"
+    assert [r["count"] for r in project.events("pieces_resumed")] == [1]
+
+
 @pytest.mark.slow
 def test_a_step_whose_budget_its_dead_attempt_has_reached_is_not_tried_again(project: Project) -> None:
     project.steps("a", "b").define(

@@ -117,7 +117,12 @@ class Made:
             folder / ".steps",
             self.processes,  # type: ignore[arg-type]
             Redactor([SECRET]),
-            **{"interpreter": "python", "environ": {"PATH": "/bin"}, **(around or {})},
+            **{
+                "interpreter": "python",
+                "environ": {"PATH": "/bin"},
+                "run_id": uuid.uuid4().hex,
+                **(around or {}),
+            },
         )
         self.events: list[dict[str, Any]] = []
         self.run = StepRun(step, TASK, self.around, self.events.append, **more)

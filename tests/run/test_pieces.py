@@ -361,3 +361,16 @@ def test_a_shell_gets_the_value_as_it_is_however_the_command_quotes_it(command: 
 def test_braces_that_are_no_placeholder_stay_as_they_are() -> None:
     text = "awk '{print $1}' f | grep ${HOME} \\{chunk.index} {chunk.other} {} {chunk.index}"
     assert filled_command(text, VALUES) == text.removesuffix("{chunk.index}") + "3"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("run_1", "run_1"), ("run_1", "run_2"), ("run_1", ""), ("", "")]
+)
+def test_anew_is_without_what_other_sessions_have_left(tmp_path: Path, ours: str, theirs: str) -> None:
+    before = Store(tmp_path, "spec", "out.txt", theirs)
+    before.keep([])
+    path = before.path_for(Piece(0, 0, 1), 1)
+    path.write_text("one\n")
+    good = before.add(Piece(0, 0, 1), 1, path)
+    found = Store(tmp_path, "spec", "out.txt", ours).open(anew=True)
+    assert found.good == ((good,) if ours == theirs == "run_1" else ())

@@ -18,6 +18,7 @@ def run(
     store: Path,
     spec: str,
     anew: bool,
+    session: str = "",
     env: Mapping[str, str],
     pieces: PieceRuns,
     output: str | None,
@@ -30,7 +31,8 @@ def run(
         folder: of the task list; ``output`` is relative to it.
         store: the folder in which the pieces are kept.
         spec: digest of what must be the same for the pieces of an earlier attempt to count.
-        anew: none of them count.
+        anew: none of them count, but those of this session.
+        session: its id.
         env: of the step's processes.
         pieces: runs them.
         output: the file in which the pieces are joined; None when they have no files to join.
@@ -41,7 +43,7 @@ def run(
     """
     assert main.chunks, "definitions without chunks are refused: nothing done must not pass"
     todo = cut(main.chunks, main.checkpoint_every)
-    kept = Store(store, spec, output)
+    kept = Store(store, spec, output, session)
     work = Piecework(
         "chunk",
         main,

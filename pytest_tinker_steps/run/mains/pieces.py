@@ -94,23 +94,30 @@ class Store:
         folder: made when something is kept.
         spec: digest of what must be the same for pieces of an earlier attempt to count.
         output: name of the file in which the pieces are joined; None when they stay where they are.
+        session: id of the session; without one, pieces of this session cannot be told from others.
     """
 
-    def __init__(self, folder: Path, spec: str, output: str | None) -> None:
+    def __init__(self, folder: Path, spec: str, output: str | None, session: str = "") -> None:
         self.folder = folder.absolute()
         self.suffix = Path(output).suffix if output else ""
-        self._header = {"v": VERSION, "spec": spec, "output": output}
+        self._header = {"v": VERSION, "spec": spec, "output": output, "session": session}
         # A process of an earlier session that escaped its end must not write into a file of this one.
         self._token = secrets.token_hex(3)
 
     def open(self, *, anew: bool) -> Found:
-        """Look at what is there; pieces of another definition, or all of them when asked, are removed.
+        """Look at what is there; pieces of another definition are removed.
+
+        Args:
+            anew: whether those of other sessions are removed too. Within one session every attempt goes on
+                from the one before, also when that one's process died.
 
         Raises:
             PhaseFailed: the folder cannot be read or written.
         """
         with disk("the store of its pieces"):
             header, recorded = _read(self.folder / MANIFEST)
+            session = self._header["session"]
+            anew = anew and not (session and header.get("session") == session)
             if anew or header.get("spec") != self._header["spec"]:
                 _remove(self.folder)
                 return Found(outdated=bool(recorded) and not anew)

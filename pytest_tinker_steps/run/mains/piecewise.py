@@ -72,7 +72,7 @@ def run(
 
     Args:
         listener: to the main; it is entered.
-        anew: whether what earlier attempts have recorded does not count.
+        anew: whether what attempts of earlier sessions have recorded does not count.
         may_begin: raises when a budget does not let a piece begin; it is given the piece's name.
 
     Raises:
@@ -88,6 +88,7 @@ def run(
         store=pieces.store_of(at.around.state, step_id),
         spec=spec_of(at.definition, identity),
         anew=anew,
+        session=at.around.run_id,
         env=at.env,
         pieces=StepPieces(at, listener, may_begin),
         output=main.output,

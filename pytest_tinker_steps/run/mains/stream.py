@@ -18,6 +18,7 @@ def run(
     store: Path,
     spec: str,
     anew: bool,
+    session: str = "",
     env: Mapping[str, str],
     pieces: PieceRuns,
     output: str | None,
@@ -27,7 +28,7 @@ def run(
 
     The arguments and errors are those of a chunked main. Without an ``output`` the results stay in the store.
     """
-    kept = Store(store, spec, output)
+    kept = Store(store, spec, output, session)
     results = Results(kept)
     work = Piecework(
         "batch",

@@ -231,6 +231,12 @@ class Active:
 
         return next((job for job in reversed(look_all(self._surroundings().state)) if job.step == name), None)
 
+    def end_job(self, task_id: str, why: str) -> None:
+        """Ask for the end of the job of an attempt that is over before its job was ready, if there is one."""
+        from .run.background.jobs import ask_to_stop
+
+        ask_to_stop(self._surroundings().state, task_id, why)
+
     def concluded(self, end: Step) -> bool:
         """Whether nothing has to be run for the end of a job; then it has a verdict.
 

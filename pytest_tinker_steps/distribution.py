@@ -133,11 +133,13 @@ class DistributionHooks:
         controller, definition = self.active.controller, step.definition
         if controller is None or definition is None or step.ends or self.active.frozen.mode != "run":
             return False
+        task_id = controller.tale(step.id).task_id or self._task_id(step)
+        if definition.main.mode == "background":
+            self.active.end_job(task_id, self._why(step))
         retry = definition.main.retry
         used = deaths.begun(controller, step, self._deaths.get(step.id))
         if "exit" not in retry.when or used >= retry.attempts:
             return False
-        task_id = controller.tale(step.id).task_id or self._task_id(step)
         spent = self.active.over_budget(step)
         following = new_task_id(step.id)
         since = controller.tale(step.id).open_since_ns

@@ -158,6 +158,10 @@ class StepRun:
             return
         # What the attempt has started on this machine may still be on its way out.
         self._around.processes.sweep(death.task_id)
+        if self.main_definition.mode == "background":
+            from .mains import step_job
+
+            step_job.end(self._around.state, death.task_id, death.message)
         if self.main_definition.recover is not None:
             following, self.task_id = self.task_id, death.task_id
             self._set_up()

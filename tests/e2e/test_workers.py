@@ -135,6 +135,33 @@ step_2:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_job_that_was_not_ready_ends_with_the_worker_that_waited_for_it(
+    project: Project, retries: int
+) -> None:
+    project.steps("a", "b").define(
+        "step_1:\n  main: {mode: background, command: sh job.sh, ready_when: {line: ready}}\n"
+        f"  retries: {retries}\n"
+        "step_2: {main: 'true', needs: ['1@started']}\n"
+    )
+    project.write("job.sh", "echo $$ >>pids; test -e running && echo ready; touch running; exec sleep 607\n")
+    run = started(project, "--steps", "all", "-n", "1")
+    worker = next(p for p in psutil.Process(run.pid).children() if "stdin.readline" in " ".join(p.cmdline()))
+    worker.kill()
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == (0 if retries else 1), output
+    first, *others = [int(pid) for pid in (project.path / "pids").read_text().split()]
+    assert len(others) == retries
+    wait_for(lambda: not psutil.pid_exists(first) or psutil.Process(first).status() == psutil.STATUS_ZOMBIE)
+    (stopped,) = project.events("job_stopped")
+    assert re.fullmatch(r"worker gw\d died", stopped["by"])
+    said = str(project.run("--steps-monitor").stdout)
+    assert ("1 job alive" in said) is bool(retries), said
+    project.run("--steps-stop", "1")
+    wait_for(lambda: living(project.path) == [])
+
+
+@pytest.mark.slow
 def test_a_step_whose_budget_its_dead_attempt_has_reached_is_not_tried_again(project: Project) -> None:
     project.steps("a", "b").define(
         "step_1: {main: sh wait.sh, retries: 1, budget_usd: 1}\nstep_2: {main: 'true', needs: []}\n"

@@ -315,8 +315,8 @@ def stop(state: Path, task_id: str, by: str) -> Job:
     if orphan:
         with contextlib.suppress(JobError):
             adopt(state, task_id, environ=os.environ)
-    elif job.boot == proctree.boot():
-        proctree.send((job.supervisor, job.supervisor_start), signal.SIGUSR1)
+    else:
+        _wake(job)
     until = time.monotonic() + _STOPS_WITHIN
     while time.monotonic() < until:
         seen = _see(folder)
@@ -328,14 +328,27 @@ def stop(state: Path, task_id: str, by: str) -> Job:
     return _end_alone(folder, jobs.read(folder) or job)
 
 
+def ask_to_stop(state: Path, task_id: str, by: str) -> None:
+    """Asks for the end of a job, if there is such a job and it lives, and does not wait for it.
+
+    Args:
+        by: as for `stop`.
+    """
+    folder = folder_of(state, task_id)
+    seen = _see(folder)
+    if seen is not None and seen[0].live:
+        _ask(folder, by)
+        _wake(seen[0])
+
+
 def _end_alone(folder: Path, job: Job) -> Job:
     """Ends a job that has no supervisor, and gets none, or one that hangs."""
     if job.boot == proctree.boot():
         proctree.send((job.supervisor, job.supervisor_start), signal.SIGKILL)
     process = JobProcess.adopted(folder, job)
-    process.end(_nothing)
+    process.end(_ignored)
     _end_elsewhere(folder)
-    process.sweep(_nothing)
+    process.sweep(_ignored)
     ended = _without_supervisor(folder, job)
     if ended.live:
         return ended
@@ -356,12 +369,14 @@ def _end_elsewhere(folder: Path) -> None:
         end_elsewhere(read_spec(folder), processes, os.environ, _ignored, "ended alone", None)
 
 
-def _ignored(_: str) -> None:
-    """What has become of a stop is in its log; there is no supervisor that could tell."""
+def _ignored(*_: str) -> None:
+    """Nobody reads the output of a process that ends alone; what has become of a stop is in its log."""
 
 
-def _nothing() -> None:
-    """While a process ends whose output nobody reads any more, there is nothing to attend to."""
+def _wake(job: Job) -> None:
+    """Has a supervisor of this machine look at once whether it is asked for the end of its job."""
+    if job.boot == proctree.boot():
+        proctree.send((job.supervisor, job.supervisor_start), signal.SIGUSR1)
 
 
 def _ask(folder: Path, by: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def wait_for_end(at: Setting, job: Job) -> Job:
         "job_ended", status=status, shown=True, exit=ended.exit, reason=ended.reason, seconds=ended.seconds
     )
     return ended
+
+
+def end(state: Path, task_id: str, why: str) -> None:
+    """End the job that an attempt may have left which died before its job was ready."""
+    with contextlib.suppress(jobs.JobError):  # it has none
+        jobs.stop(state, task_id, why)
 
 
 def judge(at: Setting, ended: Job) -> None:

@@ -23,6 +23,13 @@ PLAIN = "popen"
 
 _LOAD = """
 import importlib, os, sys
+channel.send(dict(
+    executable=sys.executable,
+    version_info=sys.version_info[:5],
+    platform=sys.platform,
+    cwd=os.getcwd(),
+    pid=os.getpid(),
+))
 sys.path[:] = channel.receive()
 try:
     from _pytest import config
@@ -61,9 +68,13 @@ class Workers:
         }
 
     def _start(self, spec: execnet.XSpec) -> tuple[execnet.Gateway, execnet.Channel]:
+        from execnet.gateway import RInfo
+
         gateway = self._make(spec)
-        gateway._rinfo()  # which xdist asks for first, and which is remembered
         channel = gateway.remote_exec(_LOAD)
+        # xdist asks for it first. Asked by a thread, execnet would parse its own source, while pytest parses
+        # the modules in which it rewrites assertions; Python 3.11 can do only one of these at a time.
+        gateway._cache_rinfo = RInfo(channel.receive())
         channel.send([place for place in sys.path if isinstance(place, str)])
         return gateway, channel
 

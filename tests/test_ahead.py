@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,3 +94,19 @@ def test_those_that_nobody_asked_for_are_ended(workers: Workers) -> None:
     workers.close()
     # On a slow machine one may have to be killed, and is waited for by nobody but us.
     assert psutil.wait_procs(before, timeout=60)[1] == []
+
+
+def test_nothing_is_parsed_by_the_threads_that_start_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parsed(*_: object, **__: object) -> None:
+        raise AssertionError("the main thread may be parsing something")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ast, "parse", parsed)
+        workers = Workers(2)
+        group = given(workers)
+        gateway = taken(group, "gw1")
+        known = gateway._rinfo()
+    assert (known.executable, known.version_info) == (sys.executable, tuple(sys.version_info[:5]))
+    assert known.pid == said(gateway, "os.getpid()")
+    assert known.__dict__.keys() == gateway._rinfo(update=True).__dict__.keys()
+    workers.close()

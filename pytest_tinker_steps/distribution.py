@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -25,6 +26,10 @@ from .run.recovery import pause
 from .scheduling import END_OF_TURN, StepScheduling
 from .worker import DEATH
 
+WAITS = 3
+"""Workers that may take over the wait for the end of a job, which is no attempt. Not any number: what follows
+the end might be what they die of."""
+
 
 class DistributionHooks:
     """What the controller needs besides; it is what the scheduler asks.
@@ -44,6 +49,7 @@ class DistributionHooks:
         self._dumped = ""
         self._died: dict[str, str] = {}  # by step, the worker that died last in it
         self._deaths: dict[str, deaths.Death] = {}  # by step, if it is tried again
+        self._waits: Counter[str] = Counter()  # for the end of a job, by the step, that another went on with
         self._scheduling: StepScheduling | None = None
         self._progress: Progress | None = None
         self._tally = side_by_side.Tally(active.frozen)
@@ -130,6 +136,10 @@ class DistributionHooks:
     def crashed(self, step: Step, worker: str) -> bool:
         """A worker died in the middle of a step; whether the step is tried again."""
         self._died[step.id] = worker
+        if step.ends and self._waits[step.id] < WAITS:
+            self._waits[step.id] += 1
+            self._forget_reports(step)
+            return True
         controller, definition = self.active.controller, step.definition
         if controller is None or definition is None or step.ends or self.active.frozen.mode != "run":
             return False
@@ -151,13 +161,14 @@ class DistributionHooks:
             deaths.record(controller, step, death)
         except JournalError:
             return False  # the scheduler is told that nothing more may be started
-        self._forget(step)
-        self._forget_in_junit(self.active.frozen.nodeid_of(step))
+        self._forget_reports(step)
         self._deaths[step.id] = death
         return True
 
-    def _forget_in_junit(self, nodeid: str) -> None:
-        """Drop the case that was begun with the worker that died: the other attempt has one of its own."""
+    def _forget_reports(self, step: Step) -> None:
+        """Drop what was begun with the worker that died: the next one has reports, and a case, of its own."""
+        self._forget(step)
+        nodeid = self.active.frozen.nodeid_of(step)
         junit = self.active.config.stash.get(xml_key, None)
         if junit is None:
             return

@@ -30,6 +30,15 @@ def workers_of(project: Project, words: str) -> list[psutil.Process]:
     return found
 
 
+def worker_of(pid: int) -> psutil.Process:
+    """The living worker of a session that has one."""
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.Error):
+            if "stdin.readline" in " ".join(child.cmdline()):
+                return child
+    raise AssertionError("it has no worker")
+
+
 def kill_worker(project: Project, words: str) -> None:
     wait_for(lambda: bool(workers_of(project, words)))
     workers_of(project, words)[0].kill()
@@ -146,8 +155,7 @@ def test_a_job_that_was_not_ready_ends_with_the_worker_that_waited_for_it(
     )
     project.write("job.sh", "echo $$ >>pids; test -e running && echo ready; touch running; exec sleep 607\n")
     run = started(project, "--steps", "all", "-n", "1")
-    worker = next(p for p in psutil.Process(run.pid).children() if "stdin.readline" in " ".join(p.cmdline()))
-    worker.kill()
+    worker_of(run.pid).kill()
     output, _ = run.communicate(timeout=60)
     assert run.returncode == (0 if retries else 1), output
     first, *others = [int(pid) for pid in (project.path / "pids").read_text().split()]
@@ -159,6 +167,36 @@ def test_a_job_that_was_not_ready_ends_with_the_worker_that_waited_for_it(
     assert ("1 job alive" in said) is bool(retries), said
     project.run("--steps-stop", "1")
     wait_for(lambda: living(project.path) == [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deaths", [1, 4])
+def test_another_worker_waits_on_for_the_end_of_a_job(project: Project, deaths: int) -> None:
+    project.steps("a", "b").define(
+        """
+step_1:
+  main:
+    mode: background
+    command: 'echo ready; until test -e go; do sleep 0.1; done; echo weights >model'
+    ready_when: {line: ready}
+  outputs: [model]
+step_2: {main: cat model, needs: [1]}
+"""
+    )
+    run = project.start("--steps", "all", "-n", "1", "--junitxml=junit.xml")
+    assert run.stdout is not None
+    for _ in range(deaths):
+        assert any("running: step_1@ended" in line for line in run.stdout), "it waits"
+        worker_of(run.pid).kill()
+    if deaths == 1:
+        project.write("go", "")
+    output, _ = run.communicate(timeout=60)
+    project.write("go", "")
+    assert run.returncode == (0 if deaths == 1 else 1), output
+    assert project.ticked == (["1", "2"] if deaths == 1 else [])
+    cases = ET.parse(project.path / "junit.xml").getroot().iter("testcase")
+    assert sorted(case.get("name") or "" for case in cases) == ["step_1", "step_1@ended", "step_2"]
+    assert ("crashed while running 'SPEC.md::step_1@ended'" in output) is (deaths == 4)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from .plan.model import Step
 from .record import deaths
 from .record.journal import JournalError
 from .report import side_by_side
+from .report.lines import duration
 from .run.attempt import new_task_id
 from .run.recovery import pause
 from .scheduling import END_OF_TURN, StepScheduling
@@ -163,6 +164,10 @@ class DistributionHooks:
             return False  # the scheduler is told that nothing more may be started
         self._forget_reports(step)
         self._deaths[step.id] = death
+        # The step's own lines come when it ends, which may be hours from now.
+        after = f" in {duration(death.delay)}" if death.delay else ""
+        line = f"! {step.node_name}: {death.message}; attempt {used + 1} of {retry.attempts} follows{after}"
+        self.active.console.lines([line])
         return True
 
     def _forget_reports(self, step: Step) -> None:

@@ -111,8 +111,8 @@ class Sampler:
         fitting = [batch for batch in self._batches if batch.fits(job)]
         if not fitting:
             return None
-        widest = _widest([batch.prefix for batch in fitting])
-        batch = next(batch for batch in fitting if batch.prefix is widest)
+        general = _most_general([batch.prefix for batch in fitting])
+        batch = next(batch for batch in fitting if batch.prefix is general)
         if len(job.request.prompt) - batch.prefix.length < 2 * SHARED_FROM or batch.free <= 0:
             return batch
         length, kept = self._shareable(job)
@@ -125,7 +125,7 @@ class Sampler:
         alike = [prompt for weights, prompt in (*near, *self._begun) if weights == id(job.weights)]
         length = shared_length(job.request.prompt, alike)
         fitting = [p for weights, p in self._prefixes.values() if weights is job.weights and _begins(job, p)]
-        kept = _widest(fitting) if fitting else None
+        kept = _most_general(fitting) if fitting else None
         return length, kept if kept is not None and kept.length >= GOOD_ENOUGH * length else None
 
     def _prefix(self, job: Job) -> Prefix:
@@ -143,7 +143,7 @@ class Sampler:
         return prefix
 
 
-def _widest(prefixes: Sequence[Prefix]) -> Prefix:
+def _most_general(prefixes: Sequence[Prefix]) -> Prefix:
     """The shortest of those that are about as long as the longest: more prompts will come to begin with it.
 
     The first prompts may share a few words more than all that follow.

@@ -74,7 +74,7 @@ class Controller:
         """Folder of an attempt's logs as people type it; empty when nothing was printed."""
         folder = logs_of(task_id)
         # Asked for hundreds of steps at once, and making paths takes longer than looking.
-        found = os.path.isdir(f"{self.frozen.folder}/{folder}")  # noqa: PTH112 - as said
+        found = os.path.isdir(f"{self.frozen.folder}/{folder}")  # noqa: PTH112 - a path takes longer
         return f"{folder}/" if found else ""
 
     # -- the session's begin and end

@@ -43,7 +43,7 @@ class Guardian:
         """Registers the leader of a session; its start is None when only its session is left."""
         with self._lock:
             self._sessions[pid] = start
-            self._say(_line(pid, start))
+            self._say(_session_line(pid, start))
 
     def remove(self, pids: Iterable[int]) -> None:
         """Takes sessions back.
@@ -64,13 +64,13 @@ class Guardian:
         self.ensure()
         with self._lock:
             self._scripts.add(script)
-            self._say(_will(b"!", script))
+            self._say(_script_line(b"!", script))
 
     def take_back(self, script: Path) -> None:
         """Takes a script back."""
         with self._lock:
             self._scripts.discard(script)
-            self._say(_will(b"~", script))
+            self._say(_script_line(b"~", script))
 
     def close(self, *, bye: bool) -> None:
         """Closes the pipe and waits for the guardian's end; without `bye` it ends first what is left."""
@@ -120,15 +120,15 @@ class Guardian:
         # One that dies at once is found dead by the next `ensure`.
         with contextlib.suppress(BrokenPipeError):
             for pid, start in self._sessions.items():
-                os.write(writing, _line(pid, start))
+                os.write(writing, _session_line(pid, start))
             for script in self._scripts:
-                os.write(writing, _will(b"!", script))
+                os.write(writing, _script_line(b"!", script))
         os.set_blocking(writing, False)
 
 
-def _line(pid: int, start: float | None) -> bytes:
+def _session_line(pid: int, start: float | None) -> bytes:
     return f"+ {pid} {'gone' if start is None else start}\n".encode()
 
 
-def _will(word: bytes, script: Path) -> bytes:
+def _script_line(word: bytes, script: Path) -> bytes:
     return b"%s %s\n" % (word, os.fsencode(script).hex().encode())

@@ -100,6 +100,7 @@ step_1:
     (retry,) = project.events("retry")
     assert retry["delay"] == 1.5
     assert f"[RETRY] {why}: attempt 2 of 2 in 1.5s" in output
+    assert f"! step_1: {why}; attempt 2 of 2 follows in 1.5s\n" in output
     (mended,) = project.events("recover")
     assert (mended["task_id"], mended["status"]) == (first, "passed"), "and nothing was left of the attempt"
     again = project.events("attempt_started")[1]
@@ -177,7 +178,7 @@ def test_another_worker_waits_on_for_the_end_of_a_job(project: Project, deaths: 
 step_1:
   main:
     mode: background
-    command: 'echo ready; until test -e go; do sleep 0.1; done; echo weights >model'
+    command: 'echo ready; timeout 90 sh -c "until test -e go; do sleep 0.1; done"; echo weights >model'
     ready_when: {line: ready}
   outputs: [model]
 step_2: {main: cat model, needs: [1]}

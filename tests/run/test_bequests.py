@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,8 @@ from pytest_tinker_steps.run import guardian
 from pytest_tinker_steps.run.guardian import Register
 from pytest_tinker_steps.run.process import Processes
 from pytest_tinker_steps.run.redaction import Redactor
+
+from .test_guardian import soon
 
 DIES = """
 import os, sys
@@ -36,13 +36,6 @@ with processes.bequeathed(kept):
         main = f"echo $$ >pid; kill -9 {os.getpid()}; exec sleep 60"
     processes.run(main, cwd=Path.cwd(), env=dict(os.environ), timeout=60, log=None)
 """
-
-
-def soon(condition: Callable[[], object]) -> bool:
-    deadline = time.monotonic() + 60
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return bool(condition())
 
 
 @pytest.fixture(autouse=True)

@@ -80,7 +80,7 @@ def start() -> Iterator[Start]:
         process.wait()
 
 
-def soon(condition: Callable[[], object], seconds: float = 30) -> bool:
+def soon(condition: Callable[[], object], seconds: float = 60) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if condition():

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
-from distillation.engine.attention import Slots  # noqa: E402
+from distillation.engine.attention import Slots  # noqa: E402 - it needs torch, which may not be there
 from distillation.engine.batch import Batch, Job, Outcome  # noqa: E402
 from distillation.engine.choose import choose  # noqa: E402
 from distillation.engine.protocol import SampleRequest, SampleResult, Sampling  # noqa: E402

@@ -8,7 +8,6 @@ no record at all. None is dropped. ``--check`` counts again.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +17,8 @@ from typing import Any
 
 from distillation import events, generation, nearly, settings
 from distillation.characters import DEFAULT_CHARACTER, Character, find
-from distillation.errors import DistillationError, run
+from distillation.command import execute
+from distillation.errors import DistillationError
 from distillation.jsonl import Row, read_json, read_rows, write_json, write_rows
 from distillation.persona import OUT_OF_PART, judge
 from distillation.questions import KINDS, normalised
@@ -321,4 +321,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

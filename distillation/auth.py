@@ -11,7 +11,6 @@ import argparse
 import importlib
 import importlib.metadata
 import re
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from distillation import client, events, install, settings
-from distillation.errors import DistillationError, run
+from distillation.command import execute
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json, write_json
 
 RECORD = "engine.json"
@@ -200,4 +200,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

@@ -11,7 +11,6 @@ import argparse
 import importlib
 import os
 import statistics
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -21,8 +20,9 @@ from typing import Any, Literal
 
 from distillation import events, settings
 from distillation.characters import CHARACTERS, Character
+from distillation.command import execute
 from distillation.dialogue import END_OF_TURN
-from distillation.errors import DistillationError, run
+from distillation.errors import DistillationError
 from distillation.jsonl import Row, read_json, read_rows, write_bytes, write_json
 
 Kind = Literal["hub", "folder", "sample"]
@@ -242,4 +242,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

@@ -23,8 +23,9 @@ from typing import Any
 
 from distillation import events, settings
 from distillation.characters import DEFAULT_CHARACTER, Character, find
+from distillation.command import execute
 from distillation.conversation import Conversation, conversing, spend
-from distillation.errors import DistillationError, run
+from distillation.errors import DistillationError
 from distillation.evaluate import best_student
 from distillation.jsonl import read_json, write_bytes, write_json
 from distillation.persona import judge
@@ -296,4 +297,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

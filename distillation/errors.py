@@ -1,12 +1,9 @@
-"""Mistakes that a user can mend: one clear line on standard error and exit code 1."""
+"""Mistakes that a user can mend: what went wrong and what to do, on one line."""
 
 from __future__ import annotations
 
 import errno
 import os
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 _ROOM = "make room and run the step again"
 _RIGHTS = "mend its permissions and run the step again"
@@ -35,43 +32,3 @@ def refusal(cause: OSError) -> str | None:
     if not place and advice is None:
         return None
     return f"{place}{cause.strerror or cause}; {advice or 'mend that and run the step again'}"
-
-
-def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
-    """Call a module's ``main`` as a command.
-
-    Args:
-        main: takes the arguments after the program's name; ``None`` means ``sys.argv[1:]``.
-        argv: handed on to it.
-
-    Returns:
-        the exit code: 0, or 1 after a ``DistillationError`` or the system's refusal of a file, whose line
-        goes to standard error.
-    """
-    try:
-        main(argv)
-        # What is said last is still in a buffer; that it cannot be written must not come after the good end.
-        sys.stdout.flush()
-    except DistillationError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 1
-    except OSError as cause:
-        line = refusal(cause)
-        if line is None and not isinstance(cause, BrokenPipeError):
-            raise
-        _let_go_of_output()
-        if line is not None:
-            print(f"error: {line}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _let_go_of_output() -> None:
-    """Lead standard output nowhere if it takes no more: else Python tries again at its end, and complains."""
-    with suppress(OSError, ValueError):
-        try:
-            sys.stdout.flush()
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)

@@ -9,7 +9,6 @@ On the local engine everything is free, and what it would cost at the hosted ser
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import Any
 
 from distillation import characters, config, generation, generation_config, prices, settings, student
 from distillation.client import HOSTED_MODEL
+from distillation.command import execute
 from distillation.config import TrainingConfig
-from distillation.errors import DistillationError, run
+from distillation.errors import DistillationError
 from distillation.generation_config import GenerationConfig
 from distillation.jsonl import read_json, read_rows, write_json
 from distillation.memory import spent_usd
@@ -316,4 +316,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

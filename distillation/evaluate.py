@@ -10,14 +10,14 @@ those of the trial.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from distillation import checkpoints, client, config, evaluation_results, events, settings
 from distillation.characters import DEFAULT_CHARACTER, Character, find
-from distillation.errors import DistillationError, run
+from distillation.command import execute
+from distillation.errors import DistillationError
 from distillation.evaluation_answers import (
     ANSWERS,
     COMPARED,
@@ -237,4 +237,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

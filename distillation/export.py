@@ -29,8 +29,9 @@ from typing import Any
 from distillation import chat, checkpoints, client, config, events, generation_config, settings
 from distillation.characters import DEFAULT_CHARACTER, Character, find
 from distillation.checkpoints import Checkpoint
+from distillation.command import execute
 from distillation.download import fetch
-from distillation.errors import DistillationError, run
+from distillation.errors import DistillationError
 from distillation.evaluation_answers import ANSWERS, read
 from distillation.evaluation_results import RESULTS
 from distillation.jsonl import read_json, read_rows, write_bytes, write_json, write_rows
@@ -334,4 +335,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

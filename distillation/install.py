@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distillation import events
-from distillation.errors import DistillationError, run
+from distillation.command import execute
+from distillation.errors import DistillationError
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -165,4 +166,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

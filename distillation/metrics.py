@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +25,8 @@ from distillation import (
     training_report,
 )
 from distillation.characters import DEFAULT_CHARACTER, find
-from distillation.errors import DistillationError, run
+from distillation.command import execute
+from distillation.errors import DistillationError
 from distillation.evaluation_answers import ANSWERS, VOICES, read
 from distillation.jsonl import read_json, write_json
 from distillation.prices import Price, hosted_price, price_of
@@ -296,4 +296,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

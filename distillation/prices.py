@@ -8,7 +8,6 @@ models are added or replace those of the same name. ``python -m distillation.pri
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -17,7 +16,8 @@ from typing import Any
 
 from distillation import settings
 from distillation.client import HOSTED_MODEL
-from distillation.errors import DistillationError, run
+from distillation.command import execute
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json
 
 SHIPPED = settings.DATA / "prices.json"
@@ -157,4 +157,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

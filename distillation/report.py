@@ -8,13 +8,13 @@ from, and makes sure that the figures are of these very files.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from distillation import events, figures, report_tables, report_times, settings
 from distillation.characters import DEFAULT_CHARACTER, Character, find
+from distillation.command import execute
 from distillation.deployment import deployment
-from distillation.errors import DistillationError, run
+from distillation.errors import DistillationError
 from distillation.facts import Facts, verify
 from distillation.jsonl import write_bytes
 from distillation.report_tables import METRICS, RESULTS, TRAINING
@@ -197,4 +197,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

@@ -14,7 +14,6 @@ import hashlib
 import json
 import random
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import Any
 
 from distillation import events, settings
 from distillation.characters import DEFAULT_CHARACTER, find
-from distillation.errors import DistillationError, run
+from distillation.command import execute
+from distillation.errors import DistillationError
 from distillation.evaluation_answers import ANSWERS, read
 from distillation.jsonl import read_json, write_bytes, write_json
 from distillation.persona import judge
@@ -260,4 +260,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from distillation import audit, events, nearly, settings, student
-from distillation.errors import DistillationError, run
+from distillation.command import execute
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json, read_rows, write_json, write_rows
 from distillation.questions import HELD_OUT, NEAR_DUPLICATE, held_out_questions, normalised
 
@@ -230,4 +230,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from distillation import chat, client, config, events, generation, settings
 from distillation.characters import DEFAULT_CHARACTER, PROMPT_FILE, find
-from distillation.errors import DistillationError, run
+from distillation.command import execute
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json, read_rows, write_json, write_rows
 from distillation.questions import normalised
 
@@ -218,4 +218,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from typing import Any
 
 from distillation import client, config, events, generation, generation_config, settings
 from distillation.characters import DEFAULT_CHARACTER, PROMPT_FILE, Character, check_prompt, find
-from distillation.errors import DistillationError, run
+from distillation.command import execute
+from distillation.errors import DistillationError
 from distillation.generation_config import GenerationConfig
 from distillation.jsonl import write_rows
 from distillation.memory import Answer, Key, Memory
@@ -294,4 +294,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,8 @@ from typing import Any
 
 from distillation import checkpoints, client, config, events, settings, training_report, training_trial
 from distillation.checkpoints import Checkpoint
-from distillation.errors import DistillationError, run
+from distillation.command import execute
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json, write_json
 from distillation.split import TRAIN, VALIDATION
 from distillation.training_job import (
@@ -262,4 +262,4 @@ def _run_training() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from typing import Any
 
 from distillation import dataset, events, settings
 from distillation.characters import DEFAULT_CHARACTER, Character, find
+from distillation.command import execute
 from distillation.dialogue import Turn, parse_scene, parse_turns
-from distillation.errors import DistillationError, run
+from distillation.errors import DistillationError
 from distillation.jsonl import Row, read_json, read_rows, write_json, write_rows
 
 FOLDER = "validated"
@@ -227,4 +227,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

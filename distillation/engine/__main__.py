@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from distillation.client import base_model, local_root
+from distillation.command import execute
 from distillation.engine.sessions import SILENCE
-from distillation.errors import run
 
 
 def _seconds(text: str) -> float:
@@ -46,4 +45,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    execute(main)

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from distillation import demo
 from distillation.characters import Character
+from distillation.command import run
 from distillation.conversation import Conversation
-from distillation.errors import run
 from distillation.prices import free
 from distillation.sampling import Said
 from tests.distillation.generating import FakeSpeaker

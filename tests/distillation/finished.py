@@ -19,7 +19,7 @@ from distillation import (
     split,
     training_report,
 )
-from distillation.errors import run
+from distillation.command import run
 from distillation.jsonl import write_bytes, write_json
 from distillation.teacher import Asking
 from distillation.training_log import Step, TrainingLog, Validation

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distillation import audit, generation, settings, split
-from distillation.errors import run
+from distillation.command import run
 from distillation.jsonl import read_json, read_rows
 from tests.distillation.conftest import Events
 from tests.distillation.generating import BEETHOVEN, put, records

@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from distillation import auth, install, settings
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from tests.distillation.conftest import Events
 
 KEY = "tml-4f9c2b7d1e8a4c6f"

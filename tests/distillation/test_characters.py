@@ -6,7 +6,8 @@ import pytest
 
 from distillation import characters
 from distillation.characters import CHARACTERS, Character
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from tests.distillation.conftest import Events
 
 BEETHOVEN = characters.find("beethoven")

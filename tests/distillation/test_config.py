@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillation import config, generation_config, options, settings
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json
 from distillation.options import Number, Text
 from tests.distillation.conftest import ROOT, Events

@@ -12,7 +12,8 @@ import pytest
 
 from distillation import dataset, settings
 from distillation.characters import CHARACTERS
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json, read_rows
 from tests.distillation.conftest import Events
 

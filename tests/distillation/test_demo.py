@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from distillation import conversation, demo
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json
 from distillation.prices import free
 from tests.distillation.conftest import ROOT, Events

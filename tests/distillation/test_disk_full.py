@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from distillation import audit, events, generation
-from distillation.errors import run
+from distillation.command import run
 from distillation.jsonl import read_rows
 from distillation.memory import Answer, Memory
 from tests.distillation.conftest import ROOT
@@ -26,7 +26,7 @@ needs_dev_full = pytest.mark.skipif(not FULL.exists(), reason="the system has no
 REMEMBER = """
 import sys
 from pathlib import Path
-from distillation.errors import run
+from distillation.command import run
 from distillation.memory import Answer, Memory
 def main(argv):
     with Memory(Path(".")) as memory:

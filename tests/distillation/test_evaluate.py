@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from distillation import checkpoints, evaluate, evaluation_answers, evaluation_results
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from distillation.evaluation_answers import ANSWERS, COMPARED, VOICES
 from distillation.jsonl import read_json, write_json, write_rows
 from distillation.questions import held_out_questions

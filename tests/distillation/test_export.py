@@ -21,8 +21,9 @@ import yaml
 from distillation import checkpoints, client, config, export, loading, settings
 from distillation.characters import find
 from distillation.checkpoints import Checkpoint
+from distillation.command import run
 from distillation.download import fetch
-from distillation.errors import DistillationError, run
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json, write_json, write_rows
 from distillation.model_card import model_card
 from distillation.model_files import check_sums, rebase, reference, tensors_in, write_sums

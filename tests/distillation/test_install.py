@@ -11,7 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from distillation import install
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from tests.distillation.conftest import Events
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from distillation import evaluate, generation, metrics, training_report
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from distillation.evaluation_answers import ANSWERS
 from distillation.jsonl import read_json, write_bytes, write_json, write_rows
 from distillation.metrics import Tokens, costs, payback

@@ -7,7 +7,8 @@ import pytest
 
 from distillation import config, estimate, generation, generation_config, prices, settings, student
 from distillation.client import HOSTED_MODEL
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json, write_json
 from tests.distillation.conftest import Events
 from tests.distillation.generating import change, lay_out_plan, put, records

@@ -11,7 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from distillation import demo, figures, report, report_times, review
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from distillation.facts import Facts, verify
 from distillation.jsonl import read_json, write_bytes, write_json
 from tests.distillation.conftest import Events

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distillation import review
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json, read_rows, write_rows
 from distillation.review_sheet import CRITERIA, read_marks, render
 from tests.distillation.conftest import Events

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from distillation import audit, split
 from distillation import settings as plan
-from distillation.errors import run
+from distillation.command import run
 from distillation.jsonl import read_json, read_rows
 from distillation.questions import (
     HELD_OUT,

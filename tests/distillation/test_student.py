@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from distillation import chat, generation, settings, student
 from distillation.characters import CHARACTERS, system_prompt
-from distillation.errors import run
+from distillation.command import run
 from distillation.jsonl import read_json, read_rows
 from tests.distillation.conftest import Events
 from tests.distillation.generating import change, lay_out_plan, put, records

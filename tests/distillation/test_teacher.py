@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distillation import generation, settings, teacher
-from distillation.errors import run
+from distillation.command import run
 from distillation.jsonl import read_json, read_rows
 from distillation.memory import FILE, Answer, Memory
 from distillation.questions import training_questions

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from distillation import dataset, settings, validate
 from distillation.characters import CHARACTERS, Character, find
+from distillation.command import run
 from distillation.dialogue import Turn, parse_scene, parse_turns
-from distillation.errors import DistillationError, run
+from distillation.errors import DistillationError
 from distillation.jsonl import Row, read_json, read_rows, write_json, write_rows
 from tests.distillation.conftest import Events
 

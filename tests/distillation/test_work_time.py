@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from distillation import generation, generation_config, work_time
-from distillation.errors import run
+from distillation.command import run
 from distillation.jsonl import read_json
 from distillation.sampling import Said
 from distillation.teacher import main as teach

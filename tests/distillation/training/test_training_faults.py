@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from distillation import checkpoints, train, training_job, training_log, training_report, work_time
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json
 from distillation.training_loop import awaited, loss_sum
 from tests.distillation import training_fakes as fakes

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from distillation import checkpoints, train, training_job, training_log, training_report, training_trial
-from distillation.errors import DistillationError, run
+from distillation.command import run
+from distillation.errors import DistillationError
 from distillation.jsonl import read_json, write_json, write_rows
 from distillation.training_loop import Schedule
 from tests.distillation.conftest import ROOT, Events

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from distillation import chat, client
+from distillation.command import execute
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train, and print where the state was saved."""
     from tinker import types
 
@@ -20,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    execute(main)

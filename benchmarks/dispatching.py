@@ -28,6 +28,7 @@ FEW, MANY = 100, 5_000
 SAMPLE = 1_000
 """Steps over which a plan is measured."""
 TRACKS = 6
+LAYERS = 10
 WORKERS = 6
 
 
@@ -63,6 +64,7 @@ def dispatch(rounds: int) -> list[Figure]:
     figures = []
     for name, line, told in (
         (f"{TRACKS} tracks", "  track: t{track}\n", False),
+        (f"{LAYERS} layers", "  layer: L{layer}\n", False),
         ("no order", "  needs: []\n", False),
         ("no order, with the line of the session", "  needs: []\n", True),
     ):
@@ -89,7 +91,10 @@ def dispatch(rounds: int) -> list[Figure]:
 
 def decided(count: int, line: str) -> Frozen:
     """A session over so many steps, without pytest, as the scheduler's own tests make one."""
-    more = {number: line.format(track=number % TRACKS) for number in range(1, count + 1)}
+    more = {
+        number: line.format(track=number % TRACKS, layer=LAYERS * (number - 1) // count)
+        for number in range(1, count + 1)
+    }
     plan = a_plan(a_list(*(f"Work {n}" for n in range(1, count + 1))), true_steps(count, more))
     return a_session(plan, decide(plan))
 
@@ -119,11 +124,13 @@ def per_step(plan: Frozen, told: bool) -> float:
 
 
 def _dispatched(session: Session) -> float:
+    scheduling: Any = session.scheduling
     began = time.process_time()
-    while not session.scheduling.tests_finished and len(session.verdicts) < SAMPLE:
+    while not scheduling.tests_finished and len(session.verdicts) < SAMPLE:
         before = len(session.verdicts)
         for node in session.nodes:
-            session.end(node)
+            if scheduling._given[node]:
+                session.end(node)
         if len(session.verdicts) == before:
             raise SystemExit("nothing is dispatched: this is no measurement")
     return time.process_time() - began

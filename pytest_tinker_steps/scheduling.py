@@ -323,6 +323,7 @@ class StepScheduling:
 
     def _release(self, steps: Sequence[Step]) -> None:
         """Steps whose turn has come wait for a worker, or are reported as blocked with all behind them."""
+        blockers: dict[int, str | None] = {}  # by needs: these are over, so one answer holds for all
         queue = deque(steps)
         while queue:
             step = queue.popleft()
@@ -333,7 +334,7 @@ class StepScheduling:
                 del self._steps[nodeid]
                 queue.extend(self._frontier.complete(step.id))
                 continue
-            why = self._blocker(step)
+            why = self._blocker(step, blockers)
             if why:
                 self._refuse(step, f"blocked by {why}")
                 queue.extend(self._frontier.complete(step.id))
@@ -347,11 +348,14 @@ class StepScheduling:
         self._late.append(step)
         return True
 
-    def _blocker(self, step: Step) -> str | None:
+    def _blocker(self, step: Step, known: dict[int, str | None]) -> str | None:
         settled = step.id in self._frozen.skips or step.id in self._frozen.refusals
         if settled or self._frozen.mode != "run":
             return None
-        return self._frozen.blocker(step, self._around.verdicts())
+        needs = id(step.needs)
+        if needs not in known:
+            known[needs] = self._frozen.blocker(step, self._around.verdicts())
+        return known[needs]
 
     def _refuse(self, step: Step, reason: str) -> None:
         nodeid = self._frozen.nodeid_of(step)

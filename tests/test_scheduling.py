@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pytest_tinker_steps.distribution import skip_reports
-from pytest_tinker_steps.plan import graph
+from pytest_tinker_steps.plan import forecast, graph
 from pytest_tinker_steps.plan.model import Need, Step
 from pytest_tinker_steps.record.frozen import Frozen, Wishes
 from pytest_tinker_steps.scheduling import CHUNKS_PER_NODE, END_OF_TURN, UNHURRIED, StepScheduling
@@ -146,9 +147,14 @@ def frozen(
 ) -> Frozen:
     """A session over steps that follow one another, but for those with needs of their own."""
     given = {number: f"  needs: [{text}]\n" for number, text in (needs or {}).items()}
+    return defined(count, given, wishes, **more)
+
+
+def defined(count: int, lines: dict[int, str], wishes: Wishes | None = None, **more: Any) -> Frozen:
+    """A session over steps whose definitions have further lines."""
     ticked = more.pop("ticked", ())
     plan = a_plan(
-        a_list(*(f"Work {n}" for n in range(1, count + 1)), ticked=ticked), true_steps(count, given)
+        a_list(*(f"Work {n}" for n in range(1, count + 1)), ticked=ticked), true_steps(count, lines)
     )
     return a_session(plan, decide(plan, wishes), **more)
 
@@ -639,9 +645,9 @@ def test_the_idle_item_completes_nothing() -> None:
 # -- long lists
 
 
-def calls_for(count: int, needs: dict[int, str]) -> int:
+def calls_for(session_frozen: Frozen) -> int:
     """How many functions are called while a session runs; a number that no busy machine changes."""
-    session = Session(frozen(count, needs), nodes=4)
+    session = Session(session_frozen, nodes=4)
 
     def run() -> None:
         while not session.scheduling.tests_finished:
@@ -652,12 +658,37 @@ def calls_for(count: int, needs: dict[int, str]) -> int:
     return calls_of(run)
 
 
-@pytest.mark.parametrize("shape", ["a chain", "a fan"])
-def test_a_dispatch_does_not_cost_more_in_a_longer_list(shape: str) -> None:
-    def needs(count: int) -> dict[int, str]:
-        return {} if shape == "a chain" else {1: "", **dict.fromkeys(range(2, count + 1), "1")}
+def a_chain(count: int) -> Frozen:
+    return frozen(count)
 
-    assert calls_for(2000, needs(2000)) < calls_for(250, needs(250)) * 8 * 1.2
+
+def a_fan(count: int) -> Frozen:
+    return frozen(count, {1: "", **dict.fromkeys(range(2, count + 1), "1")})
+
+
+def two_layers(count: int) -> Frozen:
+    """Half of the steps wait for each of the other half."""
+    return defined(count, {n: f"  layer: L{2 * (n - 1) // count}\n" for n in range(1, count + 1)})
+
+
+@pytest.mark.parametrize("shape", [a_chain, a_fan, two_layers])
+def test_a_dispatch_does_not_cost_more_in_a_longer_list(shape: Callable[[int], Frozen]) -> None:
+    assert calls_for(shape(2000)) < calls_for(shape(250)) * 8 * 1.2
+
+
+def test_to_plan_two_layers_costs_what_their_steps_cost_and_not_their_pairs() -> None:
+    def calls(count: int) -> int:
+        plan = two_layers(count).plan
+
+        def work_out() -> None:
+            assert [len(wave) for wave in graph.waves(plan.steps, lambda _: False)] == [count // 2] * 2
+            assert set(graph.ranks(plan.steps, lambda _: 1.0).values()) == {1.0, 2.0}
+            assert len(forecast.critical_path(plan.steps, lambda _: None)) == 2
+            assert forecast.simulate(plan.steps, lambda _: 1.0, count, {}).seconds == 2.0
+
+        return calls_of(work_out)
+
+    assert calls(1200) < calls(150) * 8 * 1.2
 
 
 def test_a_long_list_behind_a_failure_is_blocked_at_once() -> None:

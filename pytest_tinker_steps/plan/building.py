@@ -29,6 +29,8 @@ def build(tasklist: TaskList, definitions: Definitions) -> Plan:
     background = {name for name, definition in defined.items() if definition.main.mode == "background"}
     order = Order(tasklist.boxes, ((box, defined.get(box.key)) for box in leaves))
     seen: set[str] = set()
+    # Steps of a layer wait for the same: one object for all of them, by which ``graph`` takes them together.
+    shared: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[Need, ...]] = {}
     for index, box in enumerate(leaves):
         definition = defined.get(box.key)
         before = order.next(box, definition)
@@ -38,7 +40,8 @@ def build(tasklist: TaskList, definitions: Definitions) -> Plan:
             # An id that repeats cannot be selected. An edge from it would lead back to its first box.
             needs = ()
         else:
-            needs = _implied(before, order.said(box), background)
+            edges = (before, order.said(box))
+            needs = shared.get(edges) or shared.setdefault(edges, _implied(*edges, background))
         seen.add(box.key)
         track, layer = order.place(box, definition)
         steps.append(Step(box.key, index, box, definition, needs, track=track, layer=layer))

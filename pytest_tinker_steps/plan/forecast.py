@@ -31,22 +31,22 @@ def critical_path(steps: Iterable[Step], known: Callable[[Step], float | None]) 
     Args:
         known: how long a step, with its job, took when it last passed; None when nobody knows.
     """
-    chosen = {step.id: step for step in steps}
-    rank = _ranks(chosen.values(), known)
+    chosen = list(steps)
+    rank = _ranks(chosen, known)
     dependants: dict[str, list[Step]] = {}
     first: list[Step] = []
-    for step in chosen.values():
-        if step.id not in rank:
-            continue
-        waits = [need.step for need in step.needs if need.step in rank]
+    for needs, alike in graph.by_needs(step for step in chosen if step.id in rank):
+        waits = [need.step for need in needs if need.step in rank]
+        longest = max(alike, key=lambda step: rank[step.id])
         for name in waits:
-            dependants.setdefault(name, []).append(step)
+            dependants.setdefault(name, []).append(longest)
         if not waits:
-            first.append(step)
+            first.append(longest)
+    places = {step.id: place for place, step in enumerate(chosen)}
     path: list[Step] = []
     following = first
     while following:
-        path.append(max(following, key=lambda step: rank[step.id]))
+        path.append(max(following, key=lambda step: (rank[step.id], -places[step.id])))
         following = dependants.get(path[-1].id, [])
     return path
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from .model import Box, Step
+from .model import Box, Need, Step
 
 Item = TypeVar("Item", bound=Box | Step)
 
@@ -18,7 +18,8 @@ UNKNOWN = 1.0
 class Frontier:
     """Which steps may start, as others are completed.
 
-    Each completion costs what the completed step's own dependants cost, however long the list is.
+    Each completion costs what the completed step's own dependants cost, however long the list is, and steps
+    that share their needs, as those of a layer do, count as one.
 
     Args:
         steps: in the order in which they start when several may.
@@ -30,39 +31,59 @@ class Frontier:
     """
 
     def __init__(self, steps: Iterable[Step], satisfied: Callable[[str], bool] = lambda _: False) -> None:
-        self._places = {step.id: (place, step) for place, step in enumerate(steps)}
-        self._waiting: dict[str, set[str]] = {}
-        self._dependants: dict[str, list[str]] = {}
+        known = {step.id: step for step in steps}
+        self._places = {name: place for place, name in enumerate(known)}
+        self._gates: dict[str, list[_Gate]] = {}  # by what they wait for
         self.ready: list[Step] = []
-        for name, (_, step) in self._places.items():
-            waits = {
-                need.step for need in step.needs if need.step in self._places and not satisfied(need.step)
-            }
-            for need in waits:
-                self._dependants.setdefault(need, []).append(name)
-            if waits:
-                self._waiting[name] = waits
-            else:
-                self.ready.append(step)
+        for needs, alike in by_needs(known.values()):
+            waits = {need.step for need in needs if need.step in known and not satisfied(need.step)}
+            if not waits:
+                self.ready += alike
+                continue
+            gate = _Gate(waits, alike)
+            for name in waits:
+                self._gates.setdefault(name, []).append(gate)
+        self._sort(self.ready)
 
     def complete(self, *names: str) -> list[Step]:
         """Note that steps are over, however they ended; the steps that may start with that, in order."""
-        freed = []
+        freed: list[Step] = []
         for name in names:
-            for dependant in self._dependants.pop(name, ()):
-                waits = self._waiting[dependant]
-                waits.discard(name)
-                if not waits:
-                    del self._waiting[dependant]
-                    freed.append(self._places[dependant])
-        return [step for _, step in sorted(freed, key=lambda placed: placed[0])]
+            for gate in self._gates.pop(name, ()):
+                gate.waits.discard(name)
+                if not gate.waits:
+                    freed += gate.steps
+        return self._sort(freed)
 
     def would_free(self, *names: str) -> Iterator[Step]:
         """The steps that could start if these were over, too."""
         for name in names:
-            for dependant in self._dependants.get(name, ()):
-                if self._waiting[dependant].issubset(names):
-                    yield self._places[dependant][1]
+            for gate in self._gates.get(name, ()):
+                if gate.waits.issubset(names):
+                    yield from gate.steps
+
+    def _sort(self, steps: list[Step]) -> list[Step]:
+        steps.sort(key=lambda step: self._places[step.id])
+        return steps
+
+
+class _Gate(NamedTuple):
+    """Steps that wait for the same."""
+
+    waits: set[str]
+    steps: list[Step]
+
+
+def by_needs(steps: Iterable[Step]) -> Iterator[tuple[tuple[Need, ...], list[Step]]]:
+    """Steps that share their needs, each group with these.
+
+    A plan has one object for the needs of a whole layer (see ``building``). Equal ones that are not the same
+    make groups of their own: to compare them would cost what the sharing saves.
+    """
+    groups: dict[int, list[Step]] = {}
+    for step in steps:
+        groups.setdefault(id(step.needs), []).append(step)
+    return ((alike[0].needs, alike) for alike in groups.values())
 
 
 def waves(steps: Iterable[Step], satisfied: Callable[[str], bool]) -> list[list[Step]]:
@@ -86,13 +107,16 @@ def ranks(steps: Iterable[Step], seconds: Callable[[Step], float]) -> dict[str, 
         seconds: how long a step is expected to take.
     """
     order = list(chain.from_iterable(waves(steps, lambda _: False)))
-    behind: dict[str, float] = dict.fromkeys((step.id for step in order), 0.0)
+    behind: dict[str, list[int]] = {}  # the groups that wait for a step
+    longest: dict[int, float] = {}  # of each group
+    for needs, _ in by_needs(order):
+        for need in needs:
+            behind.setdefault(need.step, []).append(id(needs))
     found: dict[str, float] = {}
     for step in reversed(order):
-        rank = found[step.id] = seconds(step) + behind[step.id]
-        for need in step.needs:
-            if need.step in behind:
-                behind[need.step] = max(behind[need.step], rank)
+        after = max((longest[group] for group in behind.get(step.id, ())), default=0.0)
+        rank = found[step.id] = seconds(step) + after
+        longest[id(step.needs)] = max(longest.get(id(step.needs), 0.0), rank)
     return found
 
 

@@ -41,6 +41,7 @@ class Order:
         self._joins: list[tuple[int, tuple[str, ...]]] = [(-1, ())]
         self._run: tuple[str, ...] | None = None  # what the steps of the last join wait for
         self._open: dict[str, None] = {}  # what nothing waits for yet
+        self._closed: tuple[str, ...] = ()  # what the step before took out of that
         self._lanes: dict[tuple[str, str], dict[str, None]] = {}  # the ends of each track in each layer
 
     @staticmethod
@@ -84,7 +85,9 @@ class Order:
     def _note(self, key: str, track: str, layer: str, before: tuple[str, ...]) -> None:
         if not track and not layer and self._joins_all(key, before):
             return
-        self._close(before, self._open, key)
+        # Steps of a layer, which wait for the same, come one after the other.
+        self._close(before if before != self._closed else (), self._open, key)
+        self._closed = before
         if track:
             self._close(before, self._lanes.setdefault((layer, track), {}), key)
         if layer:

@@ -57,8 +57,13 @@ def _wave(wave: Wave, view: PlanView, stretches: dict[int, list[str]]) -> Iterat
     else:
         yield f"Waiting on dependencies (wave {wave.number}):"
     yield from stretches.get(wave.number, ())
+    waits: Sequence[Step] = ()
+    after = ""
     for step in wave.steps:
-        yield from _step(view.by_id[step.id])
+        one = view.by_id[step.id]
+        if one.waits is not waits:  # a whole layer waits for the same
+            waits, after = one.waits, f"; waits for {named(one.waits)}" if one.waits else ""
+        yield from _step(one, after)
     for end in wave.ends:
         yield f"  {end.node_name}  the end of its job, then its post-validations"
 
@@ -101,8 +106,7 @@ def named(steps: Sequence[Step]) -> str:
     return ", ".join(f"step_{name}" for name in [*names, *(step.id for step in steps if step.ends)])
 
 
-def _step(one: PlannedStep) -> list[str]:
-    after = f"; waits for {named(one.waits)}" if one.waits else ""
+def _step(one: PlannedStep, after: str) -> list[str]:
     return [
         f"  {one.step.node_name}  {one.step.title}  ({one.reason}{after}{_changed(one)})",
         *_takes(one),

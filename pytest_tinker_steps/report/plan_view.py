@@ -139,6 +139,12 @@ def make(
     going = {step.id: step for step in runs}
     wave_of = {step.id: wave.number for wave in waves for step in wave.steps}
     planned: list[PlannedStep] = []
+    waits = {
+        step.id: waited
+        for needs, alike in graph.by_needs(runs)
+        for waited in [tuple(going[need.step] for need in needs if need.step in going)]
+        for step in alike
+    }
     for listed in frozen.plan.steps:
         step = frozen.steps.get(listed.id, listed)
         status, reason = _fate(step, frozen, going, blocked)
@@ -152,7 +158,7 @@ def make(
                 reason,
                 selected=step.id in frozen.selected,
                 wave=wave_of.get(step.id, 0),
-                waits=tuple(going[need.step] for need in step.needs if need.step in going) if does else (),
+                waits=waits[step.id] if does else (),
                 taken=tuple((name, n, pools.get(name, 0)) for name, n in graph.amounts(step).items()),
                 lack=lacks.get(step.id, "") if step.id not in stuck else "",
                 stuck=stuck.get(step.id, ""),

@@ -84,8 +84,9 @@ def _is_done(frozen: Frozen, controller: Controller, name: str) -> bool:
 
 def _step(frozen: Frozen, controller: Controller, name: str, width: int) -> list[Line]:
     tale = controller.tale(name)
-    verdict = tale.verdict or ("interrupted" if tale.task_id else "not run")
-    mark = MARKS.get(verdict, "-" if verdict in ("blocked", "not verified") else "✗" if tale.task_id else "-")
+    begun = tale.task_id or tale.attempt  # no task id while another attempt follows on one whose worker died
+    verdict = tale.verdict or ("interrupted" if begun else "not run")
+    mark = MARKS.get(verdict, "-" if verdict in ("blocked", "not verified") else "✗" if begun else "-")
     parts = [f"{mark} {frozen.by_id[name].node_name:<{width}}"]
     task_id = tale.job.task_id if tale.job else tale.task_id
     if task_id or not tale.reason.startswith(verdict):

@@ -71,8 +71,9 @@ def test_a_session_in_which_everything_happened() -> None:
 
 
 def test_a_session_that_was_interrupted() -> None:
-    frozen = session(plan(count=3))
-    controller = after(frozen, s1=attempt(1, "passed"), s2=attempt(2, "interrupted", 75))
+    frozen = session(plan(count=4))
+    died = Tale(attempt=1)  # its worker did, and another attempt would have followed
+    controller = after(frozen, s1=attempt(1, "passed"), s2=attempt(2, "interrupted", 75), s3=died)
     check("summary_interrupted", frozen, controller)
 
 

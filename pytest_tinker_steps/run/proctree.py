@@ -350,9 +350,9 @@ def _parsed(pid: int, stat: bytes) -> _Row | None:
 def _environ_after_exec(pid: int) -> bytes:
     """The environment of a process that has just shown none: in the middle of an exec it has none yet."""
     deadline = time.monotonic() + _LONGEST_EXEC
-    while (environ := _environ(pid)) == _NO_ENVIRON and _in_exec(pid) and time.monotonic() < deadline:
+    while _in_exec(pid) and time.monotonic() < deadline:
         time.sleep(0.001)
-    return environ
+    return _environ(pid)  # read last: what was read before it came out of the exec is nothing
 
 
 def _in_exec(pid: int) -> bool:

@@ -163,6 +163,23 @@ def test_older_processes_are_left_out_when_asked(start: Start, marker: str) -> N
     )
 
 
+@linux
+def test_a_process_that_comes_out_of_its_exec_while_it_is_asked_is_found(
+    start: Start, marker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start("exec sleep 60")
+    assert soon(lambda: len(proctree.find(NAME, marker)) == 1)
+    read, asked = proctree._environ, []
+
+    def out_of_exec(pid: int) -> bool:
+        asked.append(pid)
+        return False
+
+    monkeypatch.setattr(proctree, "_in_exec", out_of_exec)
+    monkeypatch.setattr(proctree, "_environ", lambda pid: read(pid) if asked else proctree._NO_ENVIRON)
+    assert pids(proctree.find(NAME, marker, newer_than_pid=process.pid - 1)) == {process.pid}
+
+
 def test_a_name_with_brackets_and_spaces_does_not_confuse() -> None:
     row = proctree._parsed(7, b"7 (a) Z 1 (b) S 5 6 8" + b" 0" * 15 + b" 99 0\n")
     assert row == (7, 5, 6, 8, 99.0, False)

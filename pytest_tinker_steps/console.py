@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -12,21 +13,27 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .plan.model import Step
-from .report import lines
+from .report import lines, side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from _pytest._io import TerminalWriter
     from _pytest.terminal import TerminalReporter
 
     from .record.frozen import Frozen
 
 COLOURS = {"✓": "green", "✗": "red", "!": "yellow", "?": "yellow", "·": "yellow"}
+MARK = re.compile(rf"\s*(?:\[[A-Z -]+\] )?([{''.join(COLOURS)}])(?: |$)")
+"""A mark where lines have theirs: what else stands in a line says nothing about its colour."""
 
 PASSING = ("progress", "waiting")
 """Events whose line the next one of their kind replaces."""
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 60.0
 """Seconds between two such lines where they cannot be painted over; the pauses double."""
+
+STILL = re.compile(r"(?:\x1b\][^\x07\x1b]*(?:\x07|\x1b\\))*")
+"""Sequences that move no cursor: pytest tells terminals by them how far it is."""
 
 
 @dataclass(slots=True)
@@ -62,6 +69,117 @@ class _Passing:
         return [self.unsaid] if self.unsaid not in ("", self.said) else []
 
 
+class _LastLine:
+    """One line of a terminal that is painted over, below all that is written there.
+
+    As long as it stands, whatever is written by pytest's writer takes it away first: what pytest prints comes
+    out whole, even a line that it prints piece by piece.
+
+    Args:
+        uncaptured: lets through what is written to the terminal.
+    """
+
+    def __init__(self, uncaptured: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+        self._uncaptured = uncaptured
+        self._lock = threading.RLock()  # a clock paints in a thread of its own
+        self._writer: TerminalWriter | None = None  # watched
+        self._originals: dict[str, Callable[..., None]] = {}
+        self._away = False
+        self._stays = ""  # painted again behind what is written
+        self._cells = 0  # painted now
+        self._columns = 0  # of the terminal, when it was painted
+        self._column = 0  # where the cursor stood in the line above
+        self._unsure = False  # whether nobody can tell where it stands
+
+    def paint(self, writer: TerminalWriter, text: str, *, stays: bool) -> None:
+        """Paint the line over the one before; one that stays comes again behind what is written meanwhile."""
+        with self._lock:
+            self._stays = text if stays else ""
+            if self._writer is None:
+                self._watch(writer)
+            if not self._away:
+                self._paint(writer, text)
+
+    def end(self) -> None:
+        """Take the line away for good."""
+        with self._lock:
+            self._stays = ""
+            with self.away():
+                pass
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Have no such line while something else is written."""
+        with self._lock:
+            writer = self._writer
+            if writer is None or self._away:
+                yield
+                return
+            self._erase(writer)
+            self._away = True
+            try:
+                yield
+            finally:
+                self._away = False
+                if self._stays:
+                    self._paint(writer, self._stays)
+                else:
+                    vars(writer).update(self._originals)
+                    self._writer = None
+
+    def _watch(self, writer: TerminalWriter) -> None:
+        self._writer = writer
+        self._originals = {"write": writer.write, "write_raw": writer.write_raw}
+        vars(writer).update({"write": self._write, "write_raw": self._write_raw})
+
+    def _write(self, msg: str, **more: Any) -> None:
+        with self.away():
+            self._unsure = self._unsure and "\n" not in msg
+            self._originals["write"](msg, **more)
+
+    def _write_raw(self, msg: str, **more: Any) -> None:
+        with self._lock:
+            # The writer itself takes no note of what was not written by its other method.
+            self._unsure = self._unsure or not (self._away or STILL.fullmatch(msg))
+            with self.away():
+                self._originals["write_raw"](msg, **more)
+
+    def _paint(self, writer: TerminalWriter, text: str) -> None:
+        with self._uncaptured():
+            columns = side_by_side.columns_of(writer._file)
+            if columns != self._columns:
+                self._erase(writer)
+            if not self._cells:
+                column = side_by_side.column(writer._current_line, columns)
+                if column is None or self._unsure:
+                    return
+                self._column, self._columns = column, columns
+            shown = side_by_side.fit(text, max(1, columns - 1))
+            encoding = getattr(writer._file, "encoding", None) or "utf-8"
+            shown = shown.encode(encoding, "replace").decode(encoding)
+            below = "\n" if self._column and not self._cells else ""
+            taken = side_by_side.cells(shown)
+            # With spaces, since a terminal without colours may know no sequences at all.
+            rest = " " * (self._cells - taken)
+            self._originals["write_raw"](f"{below}\r{shown}{rest}", flush=True)
+            self._cells = taken
+
+    def _erase(self, writer: TerminalWriter) -> None:
+        if not self._cells:
+            return
+        with self._uncaptured():
+            columns = side_by_side.columns_of(writer._file)
+            blank = " " * min(self._cells, max(1, columns - 1))
+            back = ""
+            if self._column and columns == self._columns:
+                back = f"\x1b[A\x1b[{self._column}C"
+            elif self._column:
+                # Who knows where that line is now: what comes behind it begins a line.
+                writer._current_line = ""
+            self._originals["write_raw"](f"\r{blank}\r{back}", flush=True)
+            self._cells = 0
+
+
 class Console:
     """Where the lines of steps go.
 
@@ -81,8 +199,7 @@ class Console:
         self._journal = os.path.relpath(journal, config.invocation_params.dir)
         self._held: dict[str, list[str]] = {}
         self._passing: dict[str, _Passing] = {}
-        self._painted = 0
-        self._overall = ""
+        self._last = _LastLine(lambda: self._uncaptured())
         self._writing = threading.RLock()
         self._gathered: list[str] | None = None  # what is printed together at the end
         self.verbosity = config.get_verbosity()
@@ -139,9 +256,7 @@ class Console:
         if not self.paints_overall:
             self.lines([text])
             return
-        with self._writing:
-            self._overall = text
-            self._paint(text)
+        self._paint(text, stays=True)
 
     @property
     def paints_overall(self) -> bool:
@@ -155,11 +270,7 @@ class Console:
 
     def end_overall(self) -> None:
         """Take that line away."""
-        with self._writing:
-            self._overall = ""
-            if self._painted:
-                with self._uncaptured():
-                    self._unpaint()
+        self._last.end()
 
     @property
     def repaints(self) -> bool:
@@ -172,7 +283,7 @@ class Console:
     def _pass(self, name: str, kind: str, text: str) -> None:
         passing = self._passing.setdefault(name, _Passing())
         if self.repaints:
-            self._paint(text)
+            self._paint(text, stays=False)
         elif self._together:
             passing.unsaid = text  # of a block that is printed at its end only the last one tells something
         elif passing.take(text):
@@ -180,25 +291,11 @@ class Console:
         if kind == "waiting":
             passing.unsaid = ""  # what was waited for says itself how it ended
 
-    def _paint(self, text: str) -> None:
+    def _paint(self, text: str, *, stays: bool) -> None:
         """Write a line that the next one replaces."""
         reporter = self.reporter
         assert reporter is not None
-        with self._uncaptured():
-            writer = reporter._tw
-            if not self._painted:
-                reporter.ensure_newline()
-                if writer.width_of_current_line:
-                    writer.line()
-            shown = text[: max(1, writer.fullwidth - 1)]
-            # With spaces, since a terminal without colours may know no sequences at all.
-            writer.write_raw(f"\r{shown.ljust(self._painted)}", flush=True)
-            self._painted = len(shown)
-
-    def _unpaint(self) -> None:
-        if self._painted and self.reporter is not None:
-            self.reporter._tw.write_raw(f"\r{' ' * self._painted}\r", flush=True)
-            self._painted = 0
+        self._last.paint(reporter._tw, text, stays=stays)
 
     def _one_line(self, step: Step, event: dict[str, Any]) -> list[str]:
         if event["event"] in ("unticked", "tick_failed"):
@@ -240,20 +337,16 @@ class Console:
     def _print(self, text: list[str]) -> None:
         reporter = self.reporter
         assert reporter is not None
-        with self._uncaptured():
-            self._unpaint()
+        with self._last.away(), self._uncaptured():
             reporter.ensure_newline()
             if reporter._tw.width_of_current_line:
                 reporter._tw.line()  # behind the dots of other tests
             write_lines(reporter, ((line, _markup(line)) for line in text))
-            if self._overall:
-                self._paint(self._overall)
 
     def _raw(self, text: str) -> None:
         reporter = self.reporter
         assert reporter is not None
-        with self._uncaptured():
-            self._unpaint()
+        with self._last.away(), self._uncaptured():
             reporter.ensure_newline()
             reporter.write(text, flush=True)
             if not text.endswith("\n"):
@@ -285,8 +378,8 @@ class Console:
 
 
 def _markup(line: str) -> dict[str, bool]:
-    found = {colour: True for mark, colour in COLOURS.items() if mark in line[:14]}
-    return found if len(found) == 1 else {}
+    found = MARK.match(line)
+    return {COLOURS[found[1]]: True} if found else {}
 
 
 def write_lines(reporter: TerminalReporter, lines: Iterable[tuple[str, dict[str, bool]]]) -> None:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
+import os
+import pty
+import re
+import struct
+import termios
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +19,12 @@ from typing import Any
 import pytest
 from _pytest._io.terminalwriter import TerminalWriter
 from _pytest.terminal import TerminalReporter
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pytest_tinker_steps import console
 from pytest_tinker_steps.console import Console
+from pytest_tinker_steps.report import side_by_side
 
 from .record.sessions import a_list, a_plan, a_session, true_steps
 
@@ -31,13 +42,34 @@ class Terminal(io.StringIO):
         return self.tty
 
     def screen(self) -> list[str]:
-        shown = []
-        for line in self.getvalue().split("\n"):
-            cells: list[str] = []
-            for part in line.split("\r"):
-                cells[: len(part)] = part
-            shown.append("".join(cells).rstrip())
-        return shown
+        return screen(self.getvalue())
+
+
+def screen(text: str, columns: int = 80) -> list[str]:
+    """What stands on a terminal after a text, line by line; one that is too long goes on in the next."""
+    rows: list[list[str]] = [[]]
+    row = column = 0
+    for token in re.findall(r"\x1b\[\d*[A-Za-z]|\x1b\].*?\x1b\\|.", text, re.DOTALL):
+        if token == "\n":
+            row, column = row + 1, 0
+        elif token == "\r":
+            column = 0
+        elif token == "\x1b[A":
+            row -= 1
+        elif token.startswith("\x1b[") and token.endswith("C"):
+            column = int(token[2:-1])
+        elif len(token) == 1:
+            width = side_by_side.cells(token)
+            if column + width > columns:
+                row, column = row + 1, 0
+            rows += [[] for _ in range(row + 1 - len(rows))]
+            cells = rows[row]
+            cells += " " * (column + width - len(cells))
+            cells[column : column + width] = [token, *[""] * (width - 1)]
+            column += width
+        assert row >= 0, "above the screen"
+        rows += [[] for _ in range(row + 1 - len(rows))]
+    return ["".join(cells).rstrip() for cells in rows]
 
 
 class Shown:
@@ -58,6 +90,7 @@ class Shown:
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.setenv("COLUMNS", "80")
         monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.delenv("CI", raising=False)
         self.file = Terminal(tty)
         self.reporter = TerminalReporter(config, self.file)
         assert isinstance(self.reporter._tw, TerminalWriter)
@@ -122,11 +155,25 @@ def test_a_wait_is_painted_over_as_well(shown: Any) -> None:
     assert made.file.screen() == ["[JOB] ✓ step 1's job ended well after 4.0s", ""]
 
 
-def test_a_line_longer_than_the_terminal_does_not_wrap(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("columns", "left"), [(12, "[MAIN] 5/10"), (40, "[MAIN] 5/100 [5%]")])
+def test_a_line_longer_than_the_terminal_does_not_wrap(
+    shown: Any, monkeypatch: pytest.MonkeyPatch, columns: int, left: str
+) -> None:
     made = shown(tty=True)
-    monkeypatch.setattr(TerminalWriter, "fullwidth", 12)
+    monkeypatch.setenv("COLUMNS", str(columns))
     made.progress(5)
-    assert made.file.screen() == ["[MAIN] 5/10"]
+    assert screen(made.text(), columns) == [left]
+
+
+def test_wide_characters_take_two_cells_of_a_line(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = shown(tty=True)
+    monkeypatch.setenv("COLUMNS", "20")
+    for text in ("日本語" * 4, "0/1 done · 日本語日本語", "日" * 30):
+        made.console.overall(text)
+        assert len(screen(made.text(), 20)) == 1
+    assert screen(made.text(), 20) == ["日" * 9]
+    made.console.end_overall()
+    assert screen(made.text(), 20) == [""]
 
 
 def test_a_painted_line_begins_below_the_dots_of_other_tests(shown: Any) -> None:
@@ -150,6 +197,166 @@ def test_nothing_is_painted_over_the_output_of_the_main(shown: Any) -> None:
     made.progress(5, 6)
     made.event("output", text="epoch 2\n")
     assert made.text() == "epoch 1\n[MAIN] 5/100 [5%]\nepoch 2\n"
+
+
+# -- the line of a whole session, below what pytest prints
+
+WORDS = st.text("ab.F日é", min_size=1, max_size=30)
+WRITES = st.one_of(
+    st.tuples(st.just("write"), WORDS),
+    st.tuples(st.just("write"), WORDS.map(lambda text: f"{text}\n{text[:3]}")),
+    st.tuples(st.just("write"), WORDS.map("\r{}".format)),
+    st.tuples(st.sampled_from(["line", "write_raw"]), WORDS.map("{}\n".format)),
+    st.tuples(st.just("line"), st.just("")),
+)
+PAINTS = st.one_of(st.tuples(st.just("overall"), WORDS), st.tuples(st.just("ends"), st.just("")))
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(acts=st.lists(st.one_of(WRITES, WRITES, PAINTS), max_size=25))
+def test_what_pytest_prints_comes_out_as_without_the_line(shown: Any, acts: list[tuple[str, str]]) -> None:
+    made, plain = shown(tty=True), shown(tty=True)
+    standing = False
+    for act, text in acts:
+        if act == "overall":
+            made.console.overall(f"{text} · 1s")
+            standing = True
+        elif act == "ends":
+            made.console.end_overall()
+            standing = False
+        elif standing or act != "write_raw":  # nobody takes note of the latter without the line
+            for one in (made, plain):
+                getattr(one.reporter._tw, act)(text)
+    made.console.end_overall()
+    assert "\n".join(made.file.screen()).rstrip() == "\n".join(plain.file.screen()).rstrip()
+    assert made.reporter._tw._current_line == plain.reporter._tw._current_line
+
+
+def test_dots_are_not_painted_over_and_the_line_stays_below_them(shown: Any) -> None:
+    made = shown(tty=True)
+    made.reporter.write(".")
+    made.console.overall("0/1 done")
+    for letter in ".F.":
+        made.reporter.write(letter)
+    assert made.file.screen() == ["..F.", "0/1 done"]
+    made.console.lines(["✓ step_1"])
+    assert made.file.screen() == ["..F.", "✓ step_1", "0/1 done"]
+    made.reporter.write_line("[gw1] node down")
+    assert made.file.screen() == ["..F.", "✓ step_1", "[gw1] node down", "0/1 done"]
+    made.console.end_overall()
+    assert made.file.screen() == ["..F.", "✓ step_1", "[gw1] node down", ""]
+
+
+def test_of_a_line_whose_end_nobody_knows_nothing_is_painted_over(shown: Any) -> None:
+    made = shown(tty=True)
+    made.reporter.write("a\tb")
+    made.console.overall("0/1 done")
+    assert made.text() == "a\tb"
+    made.reporter.write("\n")
+    assert made.text().endswith("\n\r0/1 done")
+
+
+def test_the_progress_that_pytest_tells_the_terminal_leaves_the_line_where_it_is(shown: Any) -> None:
+    made = shown(tty=True)
+    made.reporter.write("..")
+    made.console.overall("0/1 done")
+    made.reporter.write_raw("\x1b]9;4;1;50\x1b\\")
+    assert made.file.screen() == ["..", "0/1 done"]
+    made.reporter.write_raw("raw")
+    assert made.file.screen() == ["..raw", ""]  # the writer does not know that it stands there
+    made.reporter.write("\n")
+    assert made.file.screen() == ["..raw", "0/1 done"]
+
+
+def test_nobody_is_watched_when_the_line_is_gone(shown: Any) -> None:
+    made = shown(tty=True)
+    before = made.reporter._tw.write, made.reporter._tw.write_raw
+    made.console.overall("0/1 done")
+    assert made.reporter._tw.write != before[0]
+    made.console.end_overall()
+    assert (made.reporter._tw.write, made.reporter._tw.write_raw) == before
+    made.progress(5)
+    made.reporter.write("x")
+    assert (made.reporter._tw.write, made.reporter._tw.write_raw) == before
+    assert made.file.screen() == ["x"]
+
+
+def test_a_clock_of_its_own_paints_between_what_pytest_writes(shown: Any) -> None:
+    made = shown(tty=True)
+    made.console.overall("0/1 done · 0s")
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.is_set():
+            made.console.overall("0/1 done · 1s")
+
+    clock = threading.Thread(target=tick)
+    clock.start()
+    for number in range(600):
+        made.reporter.write(str(number % 10))
+        if number % 60 == 59:
+            made.reporter.write("\n")
+    over.set()
+    clock.join()
+    made.console.end_overall()
+    assert made.file.screen() == [*["0123456789" * 6] * 10, ""]
+
+
+@pytest.fixture
+def real() -> Iterator[tuple[int, io.TextIOWrapper]]:
+    """Both ends of a real terminal."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w", encoding="utf-8") as file:
+        yield ours, file
+    os.close(ours)
+
+
+def test_the_true_width_counts_also_after_a_change(
+    shown: Any, real: tuple[int, io.TextIOWrapper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = shown(tty=True)
+    ours, file = real
+
+    def wide(columns: int) -> None:
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+
+    monkeypatch.setattr(made.file, "fileno", file.fileno)
+    wide(30)
+    made.reporter.write("..")
+    made.console.overall("a" * 50)
+    assert made.file.screen() == ["..", "a" * 29]
+    wide(15)
+    made.console.overall("b" * 50)
+    painted = made.text().rpartition("\r")[2]
+    assert painted.rstrip() == "b" * 14
+    made.reporter.write("x")  # nobody knows where the dots are now
+    assert made.reporter._tw._current_line == "x"
+    wide(0)  # unknown: what else is known counts
+    made.console.overall("c" * 90)
+    assert "c" * 79 in made.text()
+    assert "c" * 80 not in made.text()
+    made.console.end_overall()
+
+
+def test_only_a_mark_gives_a_line_its_colour(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = shown()
+    made.reporter._tw.hasmarkup = True
+    made.console.overall("0/6 done · running: none · failed: none")
+    made.console.lines(
+        ["[STEP 1: Go!]", "[MAIN] ✓ [2.0s]", "  ? unverified: x", "! worker gw1", "  ✗ a [1.0s]"]
+    )
+    assert made.text().splitlines() == [
+        "0/6 done · running: none · failed: none",
+        "[STEP 1: Go!]",
+        "\x1b[32m[MAIN] ✓ [2.0s]\x1b[0m",
+        "\x1b[33m  ? unverified: x\x1b[0m",
+        "\x1b[33m! worker gw1\x1b[0m",
+        "\x1b[31m  ✗ a [1.0s]\x1b[0m",
+    ]
 
 
 # -- elsewhere

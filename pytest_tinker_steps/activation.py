@@ -80,7 +80,8 @@ def workers(config: pytest.Config) -> int | None:
     config.stash[_FOUND] = found
     session = found[0]
     sizes = dict(session.plan.definitions.pools)
-    return max(1, min(MOST_WORKERS, graph.widest(session.pending, sizes, session.satisfied)))
+    # What runs in the session is waited for, also where it was done before.
+    return max(1, min(MOST_WORKERS, graph.widest(session.pending, sizes, lambda _: False)))
 
 
 def _session(config: pytest.Config) -> tuple[Frozen, bytes, state.Records] | None:
@@ -177,7 +178,7 @@ def _freeze(
         checks_parallel=_checks_parallel(config),
         secrets=(*plan.definitions.secrets, *config.getini("steps_secrets")),
         dry=locating.dry(config),
-        live=config.get_verbosity() > 0 or option.capture == "no",
+        live=config.get_verbosity() > 0 or getattr(option, "capture", "no") == "no",
         strict=ci if option.steps_strict is None else option.steps_strict,
         untick=option.steps_untick,
         args=target.args,

@@ -54,7 +54,8 @@ def default_list(config: pytest.Config) -> Path | None:
 def target(config: pytest.Config) -> Target | None:
     option = config.option
     parts = option.steps_track is not None or option.steps_layer is not None
-    asked = option.steps is not None or option.steps_verify or option.steps_plan or parts
+    runs = option.steps is not None or option.steps_verify or parts
+    asked = runs or option.steps_plan
     default = default_list(config)
     given = _given(config)
     lists = [
@@ -79,13 +80,28 @@ def target(config: pytest.Config) -> Target | None:
             return None
         where = default or f"{config.rootpath} (looked for {' and '.join(LISTS)})"
         raise PlanError(
-            f"--steps: there is no task list at {where}; "
+            f"{_typed(config)}: there is no task list at {where}; "
             "write one, name it on the command line, or set steps_list in the configuration"
         )
-    only = named if named and not asked else None
+    # A plan shows what would be run without its own option.
+    only = named if named and not runs else None
+    if only is not None and option.steps_plan:
+        only = ids_in(default, only) or only
     if asked and not given:
         return Target(default, only, (str(default),))
     return Target(default, only, (*config.args, str(default)), maybe=not asked)
+
+
+def _typed(config: pytest.Config) -> str:
+    """The option that asks for steps."""
+    option = config.option
+    typed = {
+        "--steps": option.steps is not None,
+        "--steps-verify": option.steps_verify,
+        "--steps-track": option.steps_track is not None,
+        "--steps-layer": option.steps_layer is not None,
+    }
+    return next((name for name, given in typed.items() if given), "--steps-plan")
 
 
 def _target_of(config: pytest.Config, lists: list[str], given: list[str]) -> Target:

@@ -28,6 +28,7 @@ from .plan.model import Definitions, PlanError
 from .record import journal, state
 from .record.places import JOBS, STATE
 from .report import jobs as report
+from .report.lines import showable
 from .run.background import jobs as running
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def _below(lines: list[str]) -> list[str]:
 
 
 def _print(lines: Iterable[str]) -> None:
-    print("\n".join(lines), flush=True)
+    print("\n".join(showable(lines, sys.stdout.encoding)), flush=True)
 
 
 class _Stream:
@@ -270,7 +271,7 @@ class _Screen:
 
     def paint(self, lines: Sequence[str], found: report.Sorted) -> None:
         size = shutil.get_terminal_size()
-        shown = list(lines)
+        shown = showable(lines, sys.stdout.encoding)
         # What has left the screen at its top cannot be painted over; the last table may be as long as it is.
         while found.live and len(shown) > 1 and _rows(shown, size.columns) > size.lines - 2:
             shown.pop()

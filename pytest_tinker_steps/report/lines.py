@@ -5,7 +5,8 @@ An event is a dict as it stands in the journal (``event``, ``status``, ``step``,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..run.expectations import one_line
@@ -40,6 +41,12 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def showable(lines: Iterable[str], encoding: str | None) -> list[str]:
+    """Lines in which what a stream of this encoding lacks is escaped, as pytest does it on its terminal."""
+    name = encoding or "utf-8"
+    return [line.encode(name, "backslashreplace").decode(name) for line in lines]
 
 
 def of(event: Mapping[str, Any], *, title: str = "", journal: str = "") -> Iterator[str]:
@@ -160,7 +167,7 @@ def _finished(event: Mapping[str, Any], journal: str) -> Iterator[str]:
         yield f"Step {step} started in {took}; its job goes on{who}."
     else:
         yield f"Step {step} {status} after {took}."
-    yield f'To view logs: grep "{event["task_id"]}" {journal}'
+    yield f'To view logs: grep "{event["task_id"]}" {shlex.quote(journal)}'
 
 
 # -- long work: jobs, monitors, pieces, recovery, budgets

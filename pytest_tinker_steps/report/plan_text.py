@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 
 from ..plan import graph
 from ..plan.model import DEFAULT_CHECK_TIMEOUT, Main, Step
@@ -21,10 +21,12 @@ def of(view: PlanView) -> list[str]:
     frozen = view.frozen
     done = sum(standing.done for standing in frozen.standing.values())
     lines = [
-        f"Plan of {frozen.plan.tasklist.path}: {len(frozen.plan.steps)} steps, {done} done; "
+        f"Plan of {frozen.plan.tasklist.path}: {_count(frozen.plan.steps)}, {done} done; "
         f"selected: {frozen.selection.text}",
         "",
     ]
+    if not view.selected and frozen.selection.remaining:
+        lines += ["nothing left to do", ""]
     stretches = _stretches(view)
     for wave in view.waves:
         lines += [*_wave(wave, view, stretches), ""]
@@ -40,8 +42,8 @@ def of(view: PlanView) -> list[str]:
     lines += [f"warning: {warning}" for warning in frozen.plan.warnings]
     lines += _expected(view)
     lines.append(
-        f"Total: {len(view.selected)} tasks; {len(view.of('run'))} to run, {len(skipped)} done or skipped, "
-        f"{len(refused) + len(blocked)} that cannot run"
+        f"Total: {_count(view.selected, 'task')}; {len(view.of('run'))} to run, "
+        f"{len(skipped)} done or skipped, {len(refused) + len(blocked)} that cannot run"
     )
     return lines
 
@@ -91,8 +93,7 @@ def _stretches(view: PlanView) -> dict[int, list[str]]:
 
 def _stretch(place: tuple[str, str], steps: Sequence[Step]) -> str:
     in_order = sorted(steps, key=lambda step: step.index)
-    count = "1 task" if len(steps) == 1 else f"{len(steps)} tasks"
-    return f"  {place_name(*place)}: {named(in_order)} ({count})"
+    return f"  {place_name(*place)}: {named(in_order)} ({_count(steps, 'task')})"
 
 
 def _place(step: Step) -> tuple[str, str]:
@@ -119,9 +120,7 @@ def _takes(one: PlannedStep) -> Iterator[str]:
     step = one.step
     parts = ["runs alone"] if graph.is_exclusive(step) else []
     parts += [f"takes {name} {amount} of {size}" for name, amount, size in one.taken]
-    if one.stuck:
-        parts.append(f"cannot start while nobody waits for a job's end: {one.stuck}")
-    elif one.lack:
+    if one.lack:
         parts.append(f"may have to wait: {one.lack}")
     if parts:
         yield f"      {'; '.join(parts)}"
@@ -258,5 +257,5 @@ def _usd(number: float) -> str:
     return f"${number:.2f}"
 
 
-def _count(steps: Sequence[Step]) -> str:
-    return "1 step" if len(steps) == 1 else f"{len(steps)} steps"
+def _count(counted: Sized, noun: str = "step") -> str:
+    return f"1 {noun}" if len(counted) == 1 else f"{len(counted)} {noun}s"

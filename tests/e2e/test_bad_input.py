@@ -44,7 +44,7 @@ def nothing_happened(project: Project) -> bool:
 )
 def test_a_missing_list(project: Project, args: list[str]) -> None:
     assert error(project.run(*args)) == [
-        f"--steps: there is no task list at {project.path} (looked for SPEC.md and tasks.md); "
+        f"{args[0]}: there is no task list at {project.path} (looked for SPEC.md and tasks.md); "
         "write one, name it on the command line, or set steps_list in the configuration"
     ]
 

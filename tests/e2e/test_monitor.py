@@ -144,6 +144,20 @@ def usage_error(result: pytest.RunResult) -> list[str]:
 # -- looking
 
 
+@pytest.mark.parametrize("command", ["--steps-monitor", "--steps-follow", "--steps-stop=13"])
+def test_what_the_encoding_of_the_output_lacks_is_escaped(
+    project: Project, background: Jobs, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    background.ends(background.alive("12"), jobs.FAILED, "no café")
+    if command == "--steps-stop=13":
+        background.alive()
+    ended = project.start(command)
+    output, _ = ended.communicate(timeout=60)
+    assert ended.returncode == 0, output
+    assert ("\\u2713 step_13" if "stop" in command else "\\u2717") in output
+
+
 def test_a_list_without_jobs(project: Project) -> None:
     assert shown(project) == ["SPEC.md: no jobs"]
     assert not (project.path / ".steps").exists()
@@ -363,6 +377,17 @@ def test_on_a_terminal_the_table_is_painted_over_the_one_before(project: Project
     assert all(frame.startswith("SPEC.md: ") for frame in frames)
     # Every frame begins where the one before began.
     assert [int(up) for up in ups] == [frame.count("\n") for frame in frames[:-1]]
+
+
+def test_a_terminal_of_another_encoding_gets_the_table_too(
+    project: Project, background: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    background.ends(background.alive("12"), jobs.FAILED, "no luck")
+    job = background.alive()
+    with on_a_terminal(project) as read_until:
+        assert "\\u2717" in read_until("--steps-stop 13\r\n")
+        background.ends(job)
 
 
 def test_a_table_that_is_longer_than_the_terminal_is_cut_until_the_last_one(

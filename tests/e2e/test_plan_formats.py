@@ -156,6 +156,130 @@ def test_a_variable_decides_what_costs(tracks: Project, monkeypatch: pytest.Monk
     assert (data["estimated_cost_usd"], data["estimated_cost_usd_with"]) == (46.6, {})
 
 
+@pytest.mark.parametrize("form", ["text", "mermaid", "json"])
+def test_what_the_encoding_of_the_output_lacks_is_escaped(
+    project: Project, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    project.steps("Café", "No definition").define("step_1: {main: 'true'}\n")
+    ended = plan(project, "--steps-plan-format", form)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "Caf\\u00e9" in ended.stdout if form == "json" else "Caf\\xe9" in ended.stdout
+    assert form != "text" or "  \\u2717 step_2 " in ended.stdout
+
+
+DESELECTING = """
+step_1: {main: 'true', needs: []}
+step_2: {main: 'true', needs: []}
+step_3: {main: 'true', needs: [2]}
+step_4: {main: 'true', needs: [], track: A}
+step_10: {main: 'true', needs: []}
+"""
+
+
+@pytest.fixture
+def five(project: Project) -> Project:
+    project.write(
+        "SPEC.md",
+        "# A plan\n\n" + "".join(f"- [ ] **STEP {n}**: Work {n}\n" for n in (1, 2, 3, 4, 10)),
+    )
+    project.write("pytest.ini", "[pytest]\n")
+    return project.define(DESELECTING)
+
+
+@pytest.mark.parametrize(
+    ("args", "run"),
+    [
+        (["-k", "step_1"], ["1"]),
+        (["-k", "STEP_1"], ["1"]),
+        (["-k", "step_1 or step_4"], ["1", "4"]),
+        (["-k", "step_1 and not step_1"], []),
+        (["SPEC.md", "-k", "step_10"], ["10"]),
+        (["SPEC.md::step_1", "SPEC.md::step_4", "-k", "step_4"], ["4"]),
+        (["--steps", "all", "-k", "step_1"], ["1"]),
+        (["--steps", "all", "-k", "Work and not (step_1 or track_a)"], ["2", "3", "10"]),
+        (["--steps", "all", "-k", "spec"], ["1", "2", "3", "4", "10"]),
+        (["--steps", "all", "-k", "elsewhere"], []),
+        (["--steps", "all", "-m", "not track_a"], ["1", "2", "3", "10"]),
+        (["--steps", "all", "-m", "slow"], []),
+        (["--steps", "all", "--deselect", "SPEC.md::step_1"], ["2", "3", "4", "10"]),
+        (["--steps", "all", "--deselect", "SPEC.md::"], []),
+        (["--steps", "1-3", "--deselect", "SPEC.md::step_3", "--deselect", "tests"], ["1", "2"]),
+    ],
+)
+def test_a_plan_has_the_steps_that_the_same_command_would_run(
+    five: Project, capsys: pytest.CaptureFixture[str], args: list[str], run: list[str]
+) -> None:
+    shown = five.run("--steps-plan", "--steps-plan-format", "json", *args)
+    assert shown.ret == 0
+    data = json.loads(shown.stdout.str())
+    assert data["selection"]["ids"] == run
+    assert sorted(name for wave in data["waves"] for name in wave) == sorted(run)
+    assert data["counts"]["run"] == len(run)
+    collected = [line for line in five.run("--collect-only", "-q", *args).stdout.lines if "::" in line]
+    assert collected == [f"SPEC.md::step_{name}" for name in run]
+
+
+def test_a_deselected_step_blocks_what_needs_it_unless_it_is_done(five: Project) -> None:
+    args = ("--steps", "1-3", "--deselect", "SPEC.md::step_2")
+    ended = plan(five, *args)
+    lines = ended.stdout.splitlines()
+    assert lines[0] == "Plan of SPEC.md: 5 steps, 0 done; selected: 1-3 (1 deselected)"
+    assert "  - step_3  Work 3  (blocked by step_2)" in lines
+    assert lines[-1] == "Total: 2 tasks; 1 to run, 0 done or skipped, 1 that cannot run"
+    statuses = [step["status"] for step in as_json(five, *args)["steps"]]
+    assert statuses == ["run", "skipped", "blocked", "skipped", "skipped"]
+    assert "step_2: deselected" not in ended.stdout
+    result = five.run(*args)
+    assert five.verdicts() == {"1": "passed"}
+    result.stdout.fnmatch_lines(["- step_3  blocked by step_2 (not run)"])
+
+    assert five.run("--steps", "2").ret == 0
+    again = as_json(five, *args, "--steps-rerun")
+    assert again["waves"] == [["1", "3"]]
+    assert [step["status"] for step in again["steps"]][:3] == ["run", "done", "run"]
+    five.run(*args, "--steps-rerun")
+    assert five.verdicts() == {"1": "passed", "2": "passed", "3": "passed"}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["-k", "step_99"], "ERROR: SPEC.md::step_99: there is no step 99; SPEC.md has 1-10"),
+        (["-k", "step_1 and"], "ERROR: Wrong expression passed to '-k': step_1 and"),
+    ],
+)
+def test_words_that_select_nothing_are_one_line(five: Project, args: list[str], message: str) -> None:
+    result = five.run("--steps-plan", *args)
+    assert result.ret == 4
+    assert [line for line in result.stderr.lines if line] == [message]
+
+
+def test_continue_with_nothing_left_says_so_as_a_session_does(project: Project) -> None:
+    project.steps("Work", ticked=(1,)).define("step_1: {main: 'true'}\n")
+    assert "nothing left to do" in plan(project, "--steps", "continue").stdout.splitlines()
+    gone = plan(project, "SPEC.md", "--deselect", "SPEC.md::step_1").stdout
+    assert "nothing left to do" not in gone
+
+
+@pytest.mark.parametrize(
+    ("args", "option"),
+    [
+        (["--steps-plan"], "--steps-plan"),
+        (["--steps", "1", "--steps-plan"], "--steps"),
+        (["--steps", "1"], "--steps"),
+        (["--steps-verify"], "--steps-verify"),
+        (["--steps-track", "A", "--steps-plan"], "--steps-track"),
+        (["--steps-layer", "1"], "--steps-layer"),
+    ],
+)
+def test_where_there_is_no_list_the_option_that_was_typed_is_named(
+    project: Project, args: list[str], option: str
+) -> None:
+    (line,) = [line for line in project.run(*args).stderr.lines if line]
+    assert line.startswith(f"ERROR: {option}: there is no task list at ")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -69,6 +69,16 @@ def untouched(project: Project) -> bool:
     return not left and project.ticked == [] and "task_" not in project.spec
 
 
+# -- without capture
+
+
+def test_steps_run_where_pytests_capture_is_switched_off(twenty: Project) -> None:
+    result = twenty.run("-p", "no:capture", "--steps", "1")
+    assert result.ret == 0
+    assert "INTERNALERROR" not in result.stdout.str()
+    assert ran(twenty) == twenty.ticked == ["1"]
+
+
 # -- --steps
 
 

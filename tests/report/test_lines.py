@@ -208,6 +208,27 @@ def test_what_is_for_the_journal_alone_has_no_line() -> None:
         assert told({"event": event, "name": "loss", "value": 1, "text": "x", "criteria": []}) == []
 
 
+@pytest.mark.parametrize(
+    ("journal", "shown"),
+    [
+        (".task_execution.log", ".task_execution.log"),
+        ("plans/.task_execution.log", "plans/.task_execution.log"),
+        ("my plans/.task_execution.log", "'my plans/.task_execution.log'"),
+    ],
+)
+def test_the_hint_for_the_logs_can_be_pasted_into_a_shell(journal: str, shown: str) -> None:
+    event = {"event": "attempt_finished", "step": "1", "task_id": "task_1_1a2b3c4d"}
+    told = list(lines.of({**event, "status": "passed", "seconds": 1.0}, journal=journal))
+    assert told[-1] == f'To view logs: grep "task_1_1a2b3c4d" {shown}'
+
+
+def test_what_an_encoding_lacks_is_escaped_and_the_rest_stands() -> None:
+    said = ["plain", "✗ Café \\ \ud800"]
+    assert lines.showable(said, "ascii") == ["plain", "\\u2717 Caf\\xe9 \\ \\ud800"]
+    assert lines.showable(said, "latin-1") == ["plain", "\\u2717 Café \\ \\ud800"]
+    assert lines.showable(said, None) == ["plain", "✗ Café \\ \\ud800"]
+
+
 def test_every_golden_file_is_one_of_ours() -> None:
     names = {path.stem for path in golden.FOLDER.glob("*.txt")}
     sources = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))

@@ -33,13 +33,18 @@ if TYPE_CHECKING:
     from .run.budget import Budget
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Running:
-    """A step while its item runs; the run of a job's end is that of the step whose job it is."""
+    """A step while its item runs; the run of a job's end is that of the step whose job it is.
+
+    Attributes:
+        done: whether its body was run to its good end.
+    """
 
     run: StepRun
     step: Step
     item: pytest.Function
+    done: bool = False
 
 
 class Active:

@@ -11,6 +11,7 @@ import pytest
 from .active import ACTIVE, Active, Running
 from .fixtures import step_body
 from .keywords import ITEM, marks_of
+from .plan import graph
 from .plan.model import Step
 from .run.mains.python import call
 
@@ -85,6 +86,16 @@ class StepItem(pytest.Function):
         self.session._setupstate.addfinalizer(active.end, self)
         super().setup()
 
+    def runtest(self) -> None:
+        super().runtest()
+        # Whoever answers in place of pytest's own call has run nothing: that must not become a tick.
+        if self.running is None or not self.running.done:
+            pytest.fail(
+                "its body was not run: -p no:python is given, or a plugin or a conftest.py answers "
+                "pytest_pyfunc_call; leave steps out there",
+                pytrace=False,
+            )
+
     def reportinfo(self) -> tuple[Any, int, str]:
         return self.path, self.step.box.line - 1, f"{self.name} {self.step.title}"
 
@@ -113,19 +124,21 @@ class StepItem(pytest.Function):
 def in_list_order(items: list[pytest.Item]) -> None:
     """Put the steps among the items into the order of the list, in the places that steps have.
 
-    Other plugins shuffle items or put failed ones first; a plan has an order.
+    Other plugins shuffle items or put failed ones first; a plan has an order. A step that needs one further
+    down comes behind that.
     """
     places = [index for index, item in enumerate(items) if isinstance(item, StepItem)]
-    found = [item for item in items if isinstance(item, StepItem)]
-    own = {item.step.id: item.step.index for item in found}
+    found = {item.step.id: item for item in items if isinstance(item, StepItem)}
+    own = {name: item.step.index for name, item in found.items()}
 
     def place_of(item: StepItem) -> tuple[int, int]:
         # The end of a job has the place of the first step that waits for it, or of the step itself.
         step = item.step
         return step.index, 1 if not step.ends else 2 if own.get(step.ends) == step.index else 0
 
-    for place, item in zip(places, sorted(found, key=place_of), strict=True):
-        items[place] = item
+    listed = [item.step for item in sorted(found.values(), key=place_of)]
+    for place, step in zip(places, graph.in_turn(listed), strict=True):
+        items[place] = found[step.id]
 
 
 def deadline(step: Step) -> float:

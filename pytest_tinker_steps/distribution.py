@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.junitxml import xml_key
@@ -17,7 +18,7 @@ from .active import Active
 from .ahead import AHEAD
 from .console import Console
 from .parcels import unpack
-from .plan.model import Step
+from .plan.model import Definition, Step
 from .record import deaths
 from .record.journal import JournalError
 from .report import side_by_side
@@ -26,6 +27,9 @@ from .run.attempt import new_task_id
 from .run.recovery import pause
 from .scheduling import END_OF_TURN, StepScheduling
 from .worker import DEATH
+
+if TYPE_CHECKING:
+    from .record.controller import Controller
 
 WAITS = 3
 """Workers that may take over the wait for the end of a job, which is no attempt. Not any number: what follows
@@ -63,7 +67,7 @@ class DistributionHooks:
             collected = remote.absolute(config.args, config.invocation_params.dir)
             self._frozen = replace(self._frozen, args=collected)
             remote.prepare(config)
-            remote.outlive_hosts(config, self._lost)
+        remote.outlive(config, self._lost)
 
     def _lost(self, worker: str, why: str, others: bool) -> None:
         """A worker has died and cannot be replaced."""
@@ -97,8 +101,13 @@ class DistributionHooks:
             return
         report.when = "call"
         report.location = (frozen.nodeid, step.box.line - 1, f"{step.node_name} {step.title}")
-        controller.crashed(step, self._why(step), self._task_id(step))
-        self._tally.note(step.id, "failed")
+        warned = frozen.lenient(step) and frozen.mode == "run"
+        controller.crashed(step, self._why(step), self._task_id(step), warned=warned)
+        if warned:
+            told: Any = report
+            report.outcome, told.steps_warned = "skipped", True
+            report.longrepr = (str(frozen.path), step.box.line, f"warned: {self._why(step)}")
+        self._tally.note(step.id, self.verdicts()[step.ends or step.id])
 
     def _why(self, step: Step) -> str:
         return f"worker {self._died[step.id]} died"
@@ -117,8 +126,10 @@ class DistributionHooks:
 
     def stopped(self) -> str:
         """Why nothing more may be started, or an empty string."""
-        controller = self.active.controller
-        return controller.broken if controller else ""
+        controller, session = self.active.controller, self.active.session
+        # xdist itself does not count a worker's death for --maxfail; pytest does.
+        failed = str(session.shouldfail or "") if session is not None else ""
+        return (controller.broken if controller else "") or failed
 
     def concluded(self, step: Step) -> bool:
         """Whether nothing has to be run for the end of a job, which has a verdict then."""
@@ -144,13 +155,28 @@ class DistributionHooks:
         controller, definition = self.active.controller, step.definition
         if controller is None or definition is None or step.ends or self.active.frozen.mode != "run":
             return False
+        death = deaths.between(controller, step, self._deaths.get(step.id)) or self._ended_by_it(
+            controller, step, definition
+        )
+        if death is None:
+            return False
+        self._forget_reports(step)
+        self._deaths[step.id] = death
+        # The step's own lines come when it ends, which may be hours from now.
+        after = f" in {duration(death.delay)}" if death.delay else ""
+        following = f"attempt {death.attempts + 1} of {definition.main.retry.attempts} follows{after}"
+        self.active.console.lines([f"! {step.node_name}: {self._why(step)}; {following}"])
+        return True
+
+    def _ended_by_it(self, controller: Controller, step: Step, definition: Definition) -> deaths.Death | None:
+        """Record that the attempt has ended with its worker; None if no other one follows."""
         task_id = controller.tale(step.id).task_id or self._task_id(step)
         if definition.main.mode == "background":
             self.active.end_job(task_id, self._why(step))
         retry = definition.main.retry
         used = deaths.begun(controller, step, self._deaths.get(step.id))
         if "exit" not in retry.when or used >= retry.attempts:
-            return False
+            return None
         spent = self.active.over_budget(step)
         following = new_task_id(step.id)
         since = controller.tale(step.id).open_since_ns
@@ -158,17 +184,11 @@ class DistributionHooks:
         try:
             if spent:
                 deaths.record_spent(controller, death, spent)
-                return False
+                return None
             deaths.record(controller, step, death)
         except JournalError:
-            return False  # the scheduler is told that nothing more may be started
-        self._forget_reports(step)
-        self._deaths[step.id] = death
-        # The step's own lines come when it ends, which may be hours from now.
-        after = f" in {duration(death.delay)}" if death.delay else ""
-        line = f"! {step.node_name}: {death.message}; attempt {used + 1} of {retry.attempts} follows{after}"
-        self.active.console.lines([line])
-        return True
+            return None  # the scheduler is told that nothing more may be started
+        return death
 
     def _forget_reports(self, step: Step) -> None:
         """Drop what was begun with the worker that died: the next one has reports, and a case, of its own."""
@@ -184,7 +204,8 @@ class DistributionHooks:
         """Tell a worker of the attempt that died before it is sent the step."""
         death = self._deaths.get(step.id)
         if death is not None:
-            node.sendcommand(DEATH, **asdict(death))
+            with contextlib.suppress(OSError):  # it has just died, of which xdist will tell
+                node.sendcommand(DEATH, **asdict(death))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_report_from_serializable(self, data: dict[str, Any]) -> Generator[None, Any, Any]:
@@ -236,6 +257,7 @@ class DistributionHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
+        self.settle()  # what ended when xdist had stopped already stands before pytest's summary, too
         self.active.left_over = self._scheduling is not None and self._scheduling.left_over
         if self._progress is not None:
             self._progress.close()

@@ -117,44 +117,50 @@ def step_body(pre_flight: Running, post_validation: Callable[[], None]) -> None:
     second item, the job's end.
     """
     __tracebackhide__ = True
-    running, run, item = pre_flight, pre_flight.run, pre_flight.item
-    active = item.config.stash[ACTIVE]
+    active = pre_flight.item.config.stash[ACTIVE]
     with reported(active):
         if active.frozen.mode == "verify":
             post_validation()
+        else:
+            _do(pre_flight, active, post_validation)
+    pre_flight.done = True
+
+
+def _do(running: Running, active: Active, post_validation: Callable[[], None]) -> None:
+    __tracebackhide__ = True
+    run, item = running.run, running.item
+
+    def call(environ: Mapping[str, str]) -> None:
+        function = run.function()
+        arguments = {name: item._request.getfixturevalue(name) for name in parameters(function)}
+        run.call(function, arguments, environ)
+
+    is_end = bool(running.step.ends)
+    to_be_run = not is_end
+    while True:
+        try:
+            if to_be_run:
+                run.test_first(call)
+                run.main(call)
+                active.cancel_timeout(item, run.step)
+                if run.started is not None:
+                    active.tell_job(item, run.started)
+                    if not is_end:
+                        return
+            if is_end:
+                _wait_for_job(running, active)
+            post_validation()
             return
-
-        def call(environ: Mapping[str, str]) -> None:
-            function = run.function()
-            arguments = {name: item._request.getfixturevalue(name) for name in parameters(function)}
-            run.call(function, arguments, environ)
-
-        is_end = bool(running.step.ends)
-        to_be_run = not is_end
-        while True:
-            try:
-                if to_be_run:
-                    run.test_first(call)
-                    run.main(call)
-                    active.cancel_timeout(item, run.step)
-                    if run.started is not None:
-                        active.tell_job(item, run.started)
-                        if not is_end:
-                            return
-                if is_end:
-                    _wait_for_job(running, active)
-                post_validation()
-                return
-            except PhaseFailed as failure:
-                if not run.again(failure.cause, failure.message):
-                    raise
-            except (Exception, pytest.fail.Exception) as error:
-                timed_out = isinstance(error, pytest.fail.Exception) and "Timeout" in str(error)
-                if isinstance(error, JournalError) or not run.again(
-                    "timeout" if timed_out else "exit", f"main failed: {error}"
-                ):
-                    raise
-            to_be_run = True
+        except PhaseFailed as failure:
+            if not run.again(failure.cause, failure.message):
+                raise
+        except (Exception, pytest.fail.Exception) as error:
+            timed_out = isinstance(error, pytest.fail.Exception) and "Timeout" in str(error)
+            if isinstance(error, JournalError) or not run.again(
+                "timeout" if timed_out else "exit", f"main failed: {error}"
+            ):
+                raise
+        to_be_run = True
 
 
 def _wait_for_job(running: Running, active: Active) -> None:

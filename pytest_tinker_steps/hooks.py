@@ -81,18 +81,34 @@ class Hooks:
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         if self.active.controller is not None:
             self.active.controller.stop_clocks()
-        # First the fixtures are torn down, by pytest itself: they end what is still running.
-        result = yield
-        if not self.active.worker:
-            session.exitstatus = self._exitstatus(int(session.exitstatus))
-        self.active.finish(int(session.exitstatus))
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        return result
+        if distributed(self.active.config) and not self.active.worker:
+            self._be_deaf()
+        try:
+            # First the fixtures are torn down, by pytest itself: they end what is still running.
+            return (yield)
+        finally:
+            # Also when that was cut short: the session's records and its lock are not to be left open.
+            if not self.active.worker:
+                session.exitstatus = self._exitstatus(int(session.exitstatus))
+            self.active.finish(int(session.exitstatus))
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+
+    def _be_deaf(self) -> None:
+        """Hear no interruption while xdist ends its workers, for which it takes some seconds at most.
+
+        Cut short, it would leave them, and pytest would end by a traceback and without its summary.
+        """
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, *ENDING_SIGNALS):
+                before = signal.signal(number, lambda *_: None)
+                self._handlers.setdefault(number, before)
 
     def _exitstatus(self, status: int) -> int:
         controller = self.active.controller
-        if status == pytest.ExitCode.NO_TESTS_COLLECTED and not self.frozen.selection.ids:
+        # A worker that comes late may collect nothing: the list is gone, say.
+        ran = controller is not None and controller.verdicts
+        if status == pytest.ExitCode.NO_TESTS_COLLECTED and (ran or not self.frozen.selection.ids):
             status = pytest.ExitCode.OK
         if controller is None or self.frozen.dry:
             return status
@@ -200,7 +216,6 @@ class Hooks:
         return report
 
     def _finish_report(self, item: StepItem, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-        definition = item.step.definition
         told: Any = report  # further attributes travel with a report, also from a worker
         reason = self.active.redact(_reason(call))
         if reason:
@@ -211,8 +226,7 @@ class Hooks:
         if safe != text:
             report.longrepr = safe if safe.startswith(reason) else f"{reason}\n\n{safe}"
         report.sections = [(name, self.active.redact(content)) for name, content in report.sections]
-        lenient = definition is not None and definition.on_failure == "warn" and not self.frozen.strict
-        if report.failed and lenient and item.step.id not in self.frozen.refusals:
+        if report.failed and self.frozen.lenient(item.step) and item.step.id not in self.frozen.refusals:
             report.outcome = "skipped"
             report.longrepr = (str(item.path), item.step.box.line, f"warned: {reason}")
             told.steps_warned = True

@@ -41,8 +41,13 @@ class Outbox:
 
     def _urgent(self, event: dict[str, Any]) -> bool:
         kind = event["event"]
+        if kind == "retry":
+            return False  # the end of the attempt, which comes next, takes it along: both are known, or none
+        # The next report may never come: what has failed, and what was done for it, would be lost.
+        if kind == "recover" or (kind == "attempt_finished" and not event.get("final", True)):
+            return True
         if kind == "attempt_started" and event["attempt"] > 1:
-            return True  # the next report may never come, and what failed before would be lost
+            return True
         if kind == "metric" and event["name"] == COST:
             return True
         return time.monotonic() - self._emptied > LATEST

@@ -1,4 +1,4 @@
-"""Workers in other folders, on this machine or another: what they are started with.
+"""Workers in other folders, on this machine or another: what they are started with, and when one is lost.
 
 xdist gives its workers the words of the command line, and refuses those that are paths outside of what it
 copies. Here nothing of the project is copied: its folder is there under the same path. So the paths that are
@@ -9,9 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+STARTS = 3
+"""Workers that may die in a row, while they start in place of one. A host that is away is asked once."""
+_EXECMODEL = "execmodel=main_thread_only//"
+"""What xdist puts before each specification."""
 
 
 def any_of(specs: Iterable[Any]) -> bool:
@@ -29,10 +35,20 @@ def prepare(config: pytest.Config) -> None:
     config.invocation_params = pytest.Config.InvocationParams(args=args, plugins=given.plugins, dir=given.dir)
 
 
-def outlive_hosts(config: pytest.Config, lost: Callable[[str, str, bool], None]) -> None:
-    """Go on with the other workers when one dies whose host is away, so that xdist cannot replace it.
+class DeadWorker:
+    """In place of one that died before xdist had it: what xdist, and its hook for dead ones, ask of it."""
 
-    xdist itself would end the session then, and with it what runs on the other hosts.
+    shutting_down = True
+
+    def __init__(self, spec: Any) -> None:
+        self.gateway = SimpleNamespace(id=spec.id, spec=spec)
+
+
+def outlive(config: pytest.Config, lost: Callable[[str, str, bool], None]) -> None:
+    """Go on when a worker dies while it starts, or cannot be replaced.
+
+    xdist itself would end the session then, and with it what runs in the other workers. To it, one that dies
+    while it starts is from here on like one that dies later: it is replaced, and counts as a restart.
 
     Args:
         lost: told the id of the worker, why it cannot be replaced, and whether others are left.
@@ -40,19 +56,60 @@ def outlive_hosts(config: pytest.Config, lost: Callable[[str, str, bool], None])
     from execnet import HostNotFound
 
     session: Any = config.pluginmanager.getplugin("dsession")
-    replacement = session._clone_node
+    manager = session.nodemanager
+    set_up, replacement = manager.setup_node, session._clone_node
+    died = (HostNotFound, EOFError, OSError)
+    never_there = (HostNotFound, FileNotFoundError, PermissionError, ConnectionRefusedError, TimeoutError)
+
+    def begun(spec: Any, putevent: Callable[[tuple[str, dict[str, Any]]], None]) -> Any:
+        if session.sched is not None:
+            return set_up(spec, putevent)  # one in place of another, which is seen to below
+        try:
+            return set_up(spec, putevent)
+        except died as error:
+            node = DeadWorker(spec)
+            if isinstance(error, never_there):
+                putevent(("never_there", {"node": node, "error": error}))
+            else:
+                putevent(("errordown", {"node": node, "error": _why(spec, error)}))
+            return node
+
+    def refuse(node: Any, error: Exception) -> None:
+        spec = node.gateway.spec
+        words = str(spec).removeprefix(_EXECMODEL)
+        why = error if spec.popen else _why(spec, error)
+        raise pytest.UsageError(f"worker {spec.id} ({words}) cannot be started: {why}; see --tx")
 
     def replaced(node: Any) -> Any:
-        worker = node.gateway.id
-        try:
-            return replacement(node)
-        except (HostNotFound, EOFError, OSError) as error:
-            why = f"{node.gateway.spec.ssh or node.gateway.spec.socket or 'its host'} does not answer"
-            text = f"{why} ({error})" if isinstance(error, OSError) else why
-            lost(worker, text, bool(session._active_nodes - {node}))
-            return None
+        worker, spec = node.gateway.id, node.gateway.spec
+        most = session._max_worker_restart
+        for tries in range(1, STARTS + 1):
+            try:
+                return replacement(node)
+            except died as error:
+                why = _why(spec, error)
+            if not spec.popen:
+                break
+            session._failed_nodes_count += 1
+            if tries == STARTS or (most is not None and session._failed_nodes_count > most):
+                break
+            session.report_line(f"[{spec.id}] node down: {why}")
+        others = bool(session._active_nodes - {node})
+        lost(worker, why, others)
+        if not others:
+            session.triggershutdown()
+        return None
 
+    manager.setup_node = begun
+    session.worker_never_there = refuse  # xdist finds what to do by the name of the event
     session._clone_node = replaced
+
+
+def _why(spec: Any, error: Exception) -> str:
+    host = spec.ssh or spec.socket or "its host"
+    why = f"{spec.id} did not start" if spec.popen else f"{host} does not answer"
+    # Without a number it is execnet's own, which says no more than that.
+    return f"{why} ({error})" if isinstance(error, OSError) and error.errno else why
 
 
 def arguments(words: Iterable[str], collected: Iterable[str], folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ for that: while it tidies up after a step it is told the next one, if that is wh
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -54,11 +55,12 @@ class StepScheduling:
         self._index: dict[str, int] = {}
         self._steps: dict[str, Step] = {}  # by node id, not given to a worker yet
         self._tests: list[str] = []
+        self._dropped = False  # tests, since the session cannot go on
         self._frontier = graph.Frontier(())
-        self._pools = graph.Pools(dict(frozen.plan.definitions.pools))
+        self._pools = graph.Pools(dict(frozen.plan.definitions.pools), self._idle_step)
         self._ready = graph.ReadyQueue(self._pools, lambda _: 0.0)
         self._late: list[Step] = []  # ends of jobs that nobody waits for
-        self._all_over = False  # but those
+        self._all_over = False  # but those, and tests beside a job that goes on
         self._over: list[Step] = []  # steps that ended since work was last given
         self._turn_ends_in: float | None = None  # then what has ended by now is settled
         self._ranks: dict[str, float] = {}
@@ -83,7 +85,7 @@ class StepScheduling:
     @property
     def left_over(self) -> bool:
         """Whether there is work that nobody was given, or nobody could say what there is."""
-        return self._ids is None or self._pending
+        return self._ids is None or self._pending or self._dropped
 
     @property
     def has_pending(self) -> bool:
@@ -212,8 +214,11 @@ class StepScheduling:
 
     def not_replaced(self, *, others: bool) -> None:
         """Go on when none comes in place of a dead worker."""
+        self._wanted -= 1
         if not others:
             self._give_up("no worker is left")
+        elif self._ids is None and self.collection_is_completed:
+            self.schedule()  # xdist has it done only when another one has collected
 
     # -- decisions
 
@@ -230,6 +235,8 @@ class StepScheduling:
         verdicts = self._around.verdicts()
         for step in over:
             # A job that goes on keeps what its step has taken; its end gives it back.
+            if not step.ends and self._idle_step(step):
+                continue
             if verdicts.get(step.ends or step.id) != "started":
                 self._pools.give_back(f"step_{step.ends or step.id}")
         self._release(self._frontier.complete(*(step.id for step in over)))
@@ -247,6 +254,8 @@ class StepScheduling:
                 self._release_late()
             elif self._ready:
                 self._refuse_lacking()
+            elif self._tests and not self._all_over:
+                self._all_over = True  # a job that goes on runs alone among steps; tests are none
             else:
                 self._give_up("nothing is running and nothing is ready")
             self._give_work()
@@ -268,7 +277,8 @@ class StepScheduling:
     def _send(self, node: WorkerController, work: list[str]) -> None:
         assert self._ids is not None
         self._given[node] += work
-        node.send_runtest_some([*(self._index[nodeid] for nodeid in work), len(self._ids)])
+        with contextlib.suppress(OSError):  # it has just died, of which xdist will tell
+            node.send_runtest_some([*(self._index[nodeid] for nodeid in work), len(self._ids)])
 
     def _release_late(self) -> None:
         """Nothing else can go on: look at the ends of jobs that nobody waits for."""
@@ -286,7 +296,7 @@ class StepScheduling:
         step = self._ready.take()
         if step is not None:
             return [self._start(step, node)]
-        if not self._tests or self._pools.alone:
+        if not self._tests or (self._pools.alone and not self._all_over):
             return []
         size = max(1, len(self._tests) // (CHUNKS_PER_NODE * max(1, len(self._given))))
         chunk, self._tests = self._tests[:size], self._tests[size:]
@@ -349,13 +359,17 @@ class StepScheduling:
         return True
 
     def _blocker(self, step: Step, known: dict[int, str | None]) -> str | None:
-        settled = step.id in self._frozen.skips or step.id in self._frozen.refusals
-        if settled or self._frozen.mode != "run":
+        if self._idle_step(step):
             return None
         needs = id(step.needs)
         if needs not in known:
             known[needs] = self._frozen.blocker(step, self._around.verdicts())
         return known[needs]
+
+    def _idle_step(self, step: Step) -> bool:
+        """Whether a step is only reported, or looked at, and not run."""
+        settled = step.id in self._frozen.skips or step.id in self._frozen.refusals
+        return settled or self._frozen.mode != "run"
 
     def _refuse(self, step: Step, reason: str) -> None:
         nodeid = self._frozen.nodeid_of(step)
@@ -366,6 +380,7 @@ class StepScheduling:
         self._release_behind()
         self._frontier = graph.Frontier(())
         self._ready.clear()
+        self._dropped = bool(self._tests)
         self._tests.clear()
         for step in list(self._steps.values()):
             self._refuse(step, f"not run: {why}")

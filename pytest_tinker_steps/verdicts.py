@@ -50,6 +50,7 @@ class VerdictHooks:
         """Drop what was reported of an attempt that another one follows."""
         self._outcomes.pop(step.id, None)
         self._reasons.pop(step.id, None)
+        self._warned.discard(step.id)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logfinish(self, nodeid: str) -> None:

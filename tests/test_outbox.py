@@ -59,6 +59,29 @@ def test_a_cost_and_another_attempt_take_along_what_waits(outbox: Outbox, item: 
     assert outbox.take(item.nodeid) == []
 
 
+def test_the_end_of_an_attempt_travels_before_what_comes_between_it_and_the_next(
+    outbox: Outbox, item: Any
+) -> None:
+    retry = {"event": "retry", "cause": "exit", "attempt": 2}
+    ended = {"event": "attempt_finished", "status": "failed", "final": False}
+    mended = {"event": "recover", "status": "passed"}
+    for event in (NOTE, retry):
+        outbox.put(item, event)
+    assert item.sent == [], "without the end that belongs to it, it says half of it"
+    outbox.put(item, ended)
+    assert item.sent == [[NOTE, retry, ended]]
+    outbox.put(item, mended)
+    assert item.sent[1:] == [[mended]]
+
+
+def test_that_another_attempt_follows_never_travels_alone(
+    outbox: Outbox, item: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 100.1 + LATEST)
+    outbox.put(item, {"event": "retry", "cause": "exit", "attempt": 2})
+    assert item.sent == []
+
+
 def test_after_a_while_without_a_report_events_travel_at_once(
     outbox: Outbox, item: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

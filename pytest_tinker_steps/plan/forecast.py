@@ -17,12 +17,10 @@ class Forecast:
     Attributes:
         seconds: until the last step has ended; steps of unknown duration count as 0.
         spans: when each step starts and ends, in seconds from the beginning, by id.
-        stuck: steps that cannot start since what they take is not given back, and what they wait for.
     """
 
     seconds: float
     spans: Mapping[str, tuple[float, float]]
-    stuck: tuple[tuple[Step, str], ...]
 
 
 def critical_path(steps: Iterable[Step], known: Callable[[Step], float | None]) -> list[Step]:
@@ -94,7 +92,7 @@ def simulate(
                 pools.give_back(f"step_{step.ends or step.id}")
         for step in frontier.complete(*(step.id for step in over)):
             queue.add(step)
-    return Forecast(now, spans, tuple(queue.waiting()))
+    return Forecast(now, spans)
 
 
 def _ranks(steps: Iterable[Step], known: Callable[[Step], float | None]) -> dict[str, float]:

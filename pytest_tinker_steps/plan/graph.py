@@ -100,6 +100,23 @@ def waves(steps: Iterable[Step], satisfied: Callable[[str], bool]) -> list[list[
     return result
 
 
+def in_turn(steps: Sequence[Step]) -> list[Step]:
+    """Steps one after the other: each as early as ``steps`` have it, but behind what it needs of them.
+
+    Those in a circle come last.
+    """
+    places = {step.id: place for place, step in enumerate(steps)}
+    frontier = Frontier(steps)
+    ready = [places[step.id] for step in frontier.ready]
+    found: dict[int, Step] = {}
+    while ready:
+        place = heapq.heappop(ready)
+        found[place] = steps[place]
+        for step in frontier.complete(steps[place].id):
+            heapq.heappush(ready, places[step.id])
+    return [*found.values(), *(step for place, step in enumerate(steps) if place not in found)]
+
+
 def ranks(steps: Iterable[Step], seconds: Callable[[Step], float]) -> dict[str, float]:
     """The length of the longest chain of work that begins with each step: the more, the more urgent.
 
@@ -125,19 +142,21 @@ class Pools:
 
     Args:
         sizes: of the pools, by name.
+        idle: whether a step takes nothing, since it does not run.
 
     Attributes:
         holders: names of what runs for people (``step_13``), each with what it has taken.
     """
 
-    def __init__(self, sizes: Mapping[str, int]) -> None:
+    def __init__(self, sizes: Mapping[str, int], idle: Callable[[Step], bool] = lambda _: False) -> None:
         self._sizes = dict(sizes)
+        self._idle = idle
         self.holders: dict[str, Mapping[str, int]] = {}
         self._alone = ""
 
     def lacks(self, step: Step) -> str:
         """What a step would have to wait for now, in words; empty when it may start."""
-        if step.ends:
+        if self._takes_nothing(step):
             return ""
         if self._alone:
             return f"{self._alone} runs alone"
@@ -158,10 +177,19 @@ class Pools:
 
     def take(self, step: Step) -> None:
         """Give a step what it needs until ``give_back``."""
-        if not step.ends:
+        if not self._takes_nothing(step):
             self.hold(step.node_name, amounts(step))
             if is_exclusive(step):
                 self._alone = step.node_name
+
+    def demand(self, step: Step) -> object:
+        """What steps have in common that are always answered alike."""
+        if self._takes_nothing(step):
+            return None
+        return is_exclusive(step), tuple(sorted(amounts(step).items()))
+
+    def _takes_nothing(self, step: Step) -> bool:
+        return bool(step.ends) or self._idle(step)
 
     def hold(self, holder: str, taken: Mapping[str, int]) -> None:
         """Note that something else runs, or holds what it has taken."""
@@ -195,7 +223,7 @@ class ReadyQueue:
 
     def add(self, step: Step) -> None:
         entry = (bool(step.ends), -self._rank(step), step.index, next(self._added), step)
-        heapq.heappush(self._heaps.setdefault(_demand(step), []), entry)
+        heapq.heappush(self._heaps.setdefault(self._pools.demand(step), []), entry)
 
     def take(self, *, above: float | None = None) -> Step | None:
         """The most urgent step that may start; it has what it takes from now on.
@@ -216,7 +244,7 @@ class ReadyQueue:
             return None
         step = heapq.heappop(best)[-1]
         if not best:
-            del self._heaps[_demand(step)]
+            del self._heaps[self._pools.demand(step)]
         self._pools.take(step)
         return step
 
@@ -246,11 +274,6 @@ class ReadyQueue:
         return waiting
 
 
-def _demand(step: Step) -> object:
-    """What steps have in common that the pools always answer alike."""
-    return None if step.ends else (is_exclusive(step), tuple(sorted(amounts(step).items())))
-
-
 def amounts(step: Step) -> dict[str, int]:
     """How much of which pool a step takes while it runs, or its job does."""
     return dict(step.definition.resources) if step.definition is not None else {}
@@ -259,13 +282,6 @@ def amounts(step: Step) -> dict[str, int]:
 def is_exclusive(step: Step) -> bool:
     """Whether nothing may run beside a step, or its job."""
     return step.definition is not None and step.definition.exclusive
-
-
-def together(first: Step, second: Step, sizes: Mapping[str, int]) -> bool:
-    """Whether two steps may run side by side."""
-    pools = Pools(sizes)
-    pools.take(first)
-    return not pools.lacks(second)
 
 
 def widest(steps: Iterable[Step], sizes: Mapping[str, int], satisfied: Callable[[str], bool]) -> int:
@@ -313,7 +329,7 @@ def blocked_by(step: Step, verdicts: Mapping[str, str], selected: Collection[str
         "ended": ("passed", "warned", "failed"),
     }
     for need in step.needs:
-        if need.step not in selected:
+        if need.step not in selected or need.state == "over":
             continue
         verdict = verdicts.get(need.step, "not run")
         if verdict not in accepted[need.state]:

@@ -75,7 +75,8 @@ __all__ = [
     "Where",
 ]
 
-NeedState = Literal["passed", "started", "ended"]
+NeedState = Literal["passed", "started", "ended", "over"]
+"""``over``, which no file can say, asks for the order alone: it also holds for what did not run."""
 
 
 class PlanError(Exception):

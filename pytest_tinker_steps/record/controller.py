@@ -7,6 +7,7 @@ settled: then it is on the disk, and the box says so. Steps that end at the same
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from .places import logs_of
 from .state import COST, FINISHED, INTERRUPTED, STARTED, Records
 from .tale import Tale
 from .ticking import ListFile
+from .upcoming import Upcoming
 
 if TYPE_CHECKING:
     from .jobs import Job
@@ -63,6 +65,7 @@ class Controller:
             self._boxes = Boxes(frozen, listfile, self._append, show, self.tick_problems)
         self._show = show
         self._finished = False
+        self._upcoming: Upcoming | None = None
 
     def tale(self, name: str) -> Tale:
         found = self.tales.get(name)
@@ -139,15 +142,7 @@ class Controller:
         try:
             for name, tale in self.tales.items():
                 if tale.task_id and not tale.verdict and not tale.job:
-                    self._give(name, tale, "interrupted")
-                    tale.seconds = time.monotonic() - tale.began
-                    self.journal.append(
-                        INTERRUPTED,
-                        status="interrupted",
-                        step=name,
-                        task_id=tale.task_id,
-                        seconds=tale.seconds,
-                    )
+                    self._interrupt(name, tale)
             more: dict[str, Any] = {} if self.cost is None else {"cost_usd": self.cost}
             if self.frozen.budget is not None:
                 more["budget_usd"] = self.frozen.budget
@@ -158,6 +153,20 @@ class Controller:
             self.broken = self.broken or str(error)
         finally:
             self.journal.close()
+
+    def _interrupt(self, name: str, tale: Tale, why: str = "") -> None:
+        assert self.journal is not None
+        self._give(name, tale, "interrupted")
+        tale.seconds = time.monotonic() - tale.began
+        more: dict[str, Any] = {"message": why} if why else {}
+        self.journal.append(
+            INTERRUPTED,
+            status="interrupted",
+            step=name,
+            task_id=tale.task_id,
+            seconds=tale.seconds,
+            **more,
+        )
 
     @property
     def cost(self) -> float | None:
@@ -187,6 +196,8 @@ class Controller:
             tale.warnings.append(f"{event['monitor']}: {event['text']}")
         elif kind == "note":
             tale.notes.append(event["text"])
+        elif kind in ("retry", FINISHED, "recover"):
+            tale.follows(event)
         elif kind == "metric" and "monitor" not in event:
             tale.metric(event["name"], event["value"])
         elif kind == "unverified":
@@ -262,18 +273,25 @@ class Controller:
         assert self._boxes is not None
         self._boxes.edit(ended)
 
-    def crashed(self, step: Step, reason: str, task_id: str) -> None:
+    def crashed(self, step: Step, reason: str, task_id: str, *, warned: bool = False) -> None:
         """Settle the attempt of a worker that died in the middle of it.
 
         Args:
             task_id: of the attempt, if it was not heard of yet.
+            warned: as in ``end``.
         """
         if step.ends:
             self.verdicts[step.id] = "failed"  # who waited is gone; the job is not
             return
         tale = self.tale(step.id)
+        if self.frozen.mode == "verify" and tale.task_id:
+            # Nothing was found that does not hold, so no tick is taken back for it.
+            tale.reason = reason
+            with contextlib.suppress(JournalError):
+                self._interrupt(step.id, tale, reason)
+            return
         tale.task_id = tale.task_id or task_id
-        self.end(step, {"call": "failed"}, reason)
+        self.end(step, {"call": "failed"}, reason, warned)
 
     def conclude(self, step: Step) -> None:
         """Let the end of a job, which nothing runs for, have the verdict of the step itself."""
@@ -281,6 +299,8 @@ class Controller:
 
     def _give(self, name: str, tale: Tale, verdict: str) -> None:
         tale.verdict = self.verdicts[name] = verdict
+        if self._upcoming is not None:
+            self._upcoming.note(name, verdict)
 
     def _verdict(self, step: Step, outcomes: Mapping[str, str], warned: bool) -> str:
         if warned:
@@ -329,8 +349,14 @@ class Controller:
         self._ended.append((step, tale, finished))
 
     def _next(self, step: Step) -> str:
-        steps = self.frozen.plan.steps
-        return steps[step.index + 1].id if step.index + 1 < len(steps) else ""
+        """Id of the step behind this one that is the next to be run; empty when there is none."""
+        if self.frozen.mode == "verify" or self.verdicts[step.id] != "passed":
+            return ""
+        if self._upcoming is None:
+            self._upcoming = Upcoming(self.frozen, self.records)
+            for name, verdict in self.verdicts.items():
+                self._upcoming.note(name, verdict)
+        return self._upcoming.behind(step, self.tales)
 
     def _event(self, step: Step, tale: Tale, event: str, status: str, **more: Any) -> Event:
         return {

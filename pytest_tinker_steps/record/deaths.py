@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from ..plan.model import Step
+from ..plan.model import RetryCause, Step
 from ..plan.values import value
 from .journal import now
 from .state import FINISHED
@@ -27,6 +27,8 @@ class Death:
         delay: seconds until the next attempt.
         open_since_ns: start of the first attempt of this session, as outputs are compared with it; 0 when
             that was not heard of.
+        cause: what the failure of the attempt is called; empty when the death is what ended it.
+        mended: whether the command that recovers from the failure has run.
     """
 
     step: str
@@ -36,6 +38,39 @@ class Death:
     message: str
     delay: float
     open_since_ns: int = 0
+    cause: RetryCause | Literal[""] = ""
+    mended: bool = False
+
+
+def between(controller: Controller, step: Step, last: Death | None) -> Death | None:
+    """What is left to be done when a worker dies between two attempts; None if it did not.
+
+    The end of the first one is recorded, and that another one follows. A second worker that dies between the
+    same two is taken to have begun the next: otherwise that could go on for ever.
+
+    Args:
+        last: the death before, if there was one.
+    """
+    assert step.definition is not None
+    tale = controller.tale(step.id)
+    retry, ended = tale.between.get("retry"), tale.between.get(FINISHED)
+    if retry is None or ended is None or (last and last.following == retry["next_task_id"]):
+        return None
+    tale.task_id = ""
+    mended = "recover" in tale.between
+    waited = mended or step.definition.main.recover is None
+    passed = time.monotonic() - tale.between_since if waited else 0.0
+    return Death(
+        step.id,
+        retry["task_id"],
+        retry["next_task_id"],
+        retry["attempt"] - 1,
+        ended["message"],
+        max(0.0, retry["delay"] - passed),
+        tale.open_since_ns,
+        retry["cause"],
+        mended,
+    )
 
 
 def begun(controller: Controller, step: Step, last: Death | None) -> int:

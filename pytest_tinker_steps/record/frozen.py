@@ -144,6 +144,10 @@ class Frozen:
         # The end of a job is the last word on its step, and people know the step.
         return found.replace("@ended (", " (") if found else None
 
+    def lenient(self, step: Step) -> bool:
+        """Whether a failure of a step is only a warning."""
+        return not self.strict and step.definition is not None and step.definition.on_failure == "warn"
+
     def step_of(self, nodeid: str) -> Step | None:
         """The step that a node id names, if it is one of this list."""
         prefix = f"{self.nodeid}::step_"

@@ -6,11 +6,11 @@ item that waits for the job, runs the post-validations, and gives the step its l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from ..plan import graph
 from ..plan.model import Need, Plan, Step
+from . import job_pools
 from .jobs import PASSED, STARTING, UNSUPERVISED, Job
 from .state import Records
 
@@ -83,7 +83,11 @@ def arrange(
     todo = [by_id[name] for name in chosen if not satisfied(name)]
     holders = [by_id[name] for name, job in jobs.items() if job.live and name in by_id]
     coming = [step for step in todo if _is_background(step)]
-    pending = [_kept_apart(step, coming, holders, plan, by_id) for step in todo]
+    apart = job_pools.waits(todo, holders, by_id, dict(plan.definitions.pools)) if coming or holders else {}
+    behind = {name: tuple(Need(other, "over") for other in others) for name, others in apart.items()}
+    pending = [
+        replace(step, needs=step.needs + behind[step.id]) if step.id in behind else step for step in todo
+    ]
     wanted: dict[str, list[Step]] = {}
     for step in pending:
         for need in step.needs:
@@ -107,48 +111,6 @@ def arrange(
     return changed | {end.id: end for end in ends.values()}
 
 
-def _kept_apart(
-    step: Step, coming: Sequence[Step], holders: Sequence[Step], plan: Plan, by_id: Mapping[str, Step]
-) -> Step:
-    """A step that also waits for the ends of jobs which have what it takes.
-
-    A job keeps what its step has taken. Of two steps that take the same, the list has the order.
-
-    Args:
-        coming: background steps of this session.
-        holders: steps whose jobs run now.
-    """
-    sizes = dict(plan.definitions.pools)
-    waited = {need.step for need in step.needs if need.state != "started"}
-    apart = dict.fromkeys(
-        other.id
-        for other in (*coming, *holders)
-        if (other.index < step.index or other in holders)
-        and other.id not in waited
-        and other.id != step.id
-        and not graph.together(other, step, sizes)
-        and not _depends(other, step.id, by_id)
-    )
-    if not apart:
-        return step
-    needs = [need for need in step.needs if need.step not in apart]
-    return replace(step, needs=(*needs, *(Need(name, "ended") for name in apart)))
-
-
-def _depends(step: Step, name: str, by_id: Mapping[str, Step]) -> bool:
-    """Whether a step waits for another one, at once or by those between them."""
-    seen: set[str] = set()
-    queue = [step.id]
-    while queue:
-        for need in by_id[queue.pop()].needs:
-            if need.step == name:
-                return True
-            if need.step not in seen and need.step in by_id:
-                seen.add(need.step)
-                queue.append(need.step)
-    return False
-
-
 def _end(step: Step, job: Job | None, wanted: Iterable[Step], chosen: bool, last: int) -> Step:
     """Its place is before the first that waits for it; otherwise, while the job may run, behind all steps."""
     if job is not None and job.state == PASSED:
@@ -167,6 +129,8 @@ def _resolved(
         return None if need.step in jobs and need.step not in chosen else need
     if need.step in ends:
         return replace(need, step=end_of(need.step))
+    if need.state == "over" and need.step not in chosen:
+        return None
     if need.state == "ended" and need.step not in chosen and records.of(need.step).verdict in OVER:
         return None
     return need

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .state import COST
 
@@ -25,6 +26,8 @@ class Tale:
         job: its background job, once it has become ready.
         open_since_ns: start of the first attempt of this session that knew it; 0 when none did.
         cost_before: US dollars that the attempts before the current one have cost in this session.
+        between: what was told since the current attempt has failed and another one follows, by event.
+        between_since: when the last of it was told.
     """
 
     verdict: str = ""
@@ -40,6 +43,8 @@ class Tale:
     job: Job | None = None
     open_since_ns: int = 0
     cost_before: float = 0.0
+    between: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    between_since: float = 0.0
 
     def begin(self, task_id: str, attempt: int = 1, started_ns: int = 0) -> None:
         """Another attempt: what was said of the one before counts no more, but what it has cost."""
@@ -51,7 +56,14 @@ class Tale:
         self.unverified.clear()
         self.warnings.clear()
         self.job = None
+        self.between.clear()
         self.cost_before = self.metrics.get(COST, 0.0)
+
+    def follows(self, event: Mapping[str, Any]) -> None:
+        """Another attempt follows; what is told until it begins."""
+        if event["event"] == "retry" or self.between:  # pieces recover within an attempt, too
+            self.between[event["event"]] = event
+            self.between_since = time.monotonic()
 
     def metric(self, name: str, value: float) -> None:
         """Costs are reported piece by piece and add up; every other number replaces the one before."""

@@ -29,7 +29,6 @@ class PlannedStep:
         waits: what of this session it waits for.
         taken: what it takes while it runs: name of the pool, how much, and of how much.
         lack: what it may have to wait for besides, since a step of its wave takes it first; in words.
-        stuck: what it waits for that nothing gives back in this session; in words.
         seconds: how long it took when it last passed; None when nobody knows.
         changed: declared inputs that are newer than its pass.
         costs: whether what it is said to cost is spent when it runs.
@@ -44,7 +43,6 @@ class PlannedStep:
     waits: tuple[Step, ...] = ()
     taken: tuple[tuple[str, int, int], ...] = ()
     lack: str = ""
-    stuck: str = ""
     seconds: float | None = None
     changed: tuple[str, ...] = ()
     costs: bool = False
@@ -135,7 +133,6 @@ def make(
     held = frozen.holders
     expected = None if verify else forecast.simulate(runs, known, workers, pools, held)
     lacks = _lacks(waves, pools, held)
-    stuck = {step.id: why for step, why in expected.stuck} if expected else {}
     going = {step.id: step for step in runs}
     wave_of = {step.id: wave.number for wave in waves for step in wave.steps}
     planned: list[PlannedStep] = []
@@ -160,8 +157,7 @@ def make(
                 wave=wave_of.get(step.id, 0),
                 waits=waits[step.id] if does else (),
                 taken=tuple((name, n, pools.get(name, 0)) for name, n in graph.amounts(step).items()),
-                lack=lacks.get(step.id, "") if step.id not in stuck else "",
-                stuck=stuck.get(step.id, ""),
+                lack=lacks.get(step.id, ""),
                 seconds=known(step),
                 changed=(changed or {}).get(step.id, ()),
                 costs=does and not verify and cost is not None and _applies(cost, environ or {}),
@@ -191,6 +187,8 @@ def _sorted_out(frozen: Frozen) -> tuple[list[Step], dict[str, str]]:
 
     def blocker(step: Step) -> str | None:
         for need in step.needs:
+            if need.state == "over":
+                continue
             name = frozen.by_id[need.step].ends or need.step
             # A step that is refused fails, and that is an end of it.
             if name in blocked or (name in frozen.refusals and need.state != "ended"):

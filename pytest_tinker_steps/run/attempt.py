@@ -156,17 +156,17 @@ class StepRun:
         if death is None:
             self.begin()
             return
-        # What the attempt has started on this machine may still be on its way out.
-        self._around.processes.sweep(death.task_id)
+        recovery.end_dead(self._around, death.task_id, self.main_definition.runner, self.emit)
         if self.main_definition.mode == "background":
             from .mains import step_job
 
             step_job.end(self._around.state, death.task_id, death.message)
-        if self.main_definition.recover is not None:
+        if self.main_definition.recover is not None and not death.mended:
             following, self.task_id = self.task_id, death.task_id
             self._set_up()
             self.telling.skip()  # what the attempt has said was taken when it was said
-            self._recover(self.main_definition.recover, "exit", death.message)
+            message = recovery.failure_before(self._around, death)
+            self._recover(self.main_definition.recover, death.cause or "exit", message)
             self.task_id = following
         time.sleep(death.delay)
         self.begin(death.task_id)
@@ -193,8 +193,6 @@ class StepRun:
         except PhaseFailed:
             return False
         self.end()
-        if self.main_definition.recover is not None:
-            self._recover(self.main_definition.recover, cause, message)
         delay = recovery.pause(retry, self.attempt)
         following = new_task_id(self.step.id)
         first, _, _ = message.partition("\n")
@@ -208,6 +206,9 @@ class StepRun:
         )
         seconds = time.monotonic() - self._began
         self.emit("attempt_finished", status="failed", seconds=seconds, message=first, final=False)
+        # The attempt has ended by then, whatever becomes of this process.
+        if self.main_definition.recover is not None:
+            self._recover(self.main_definition.recover, cause, message)
         time.sleep(delay)
         previous, self.task_id = self.task_id, following
         self.begin(previous)

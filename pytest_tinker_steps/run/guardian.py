@@ -10,6 +10,7 @@ leader of a session (``gone`` for the start of one that has ended), ``- PID`` ta
 ``~ PATH`` do the same for a shell script (in hexadecimal digits), ``bye`` ends the guardian at once. When the
 pipe closes without ``bye``, or the parent is gone, it ends whatever carries TOKEN in its environment, is in a
 registered session, or descends from such. Then it runs the scripts, each for 30 s at most, and removes them.
+From the parent's end on it holds a lock on each of them: who gets it later knows that this one is gone.
 
 It starts before the first process of every session, so it imports next to nothing then.
 """
@@ -34,7 +35,7 @@ _LOOK_ANYWAY_MS = 30_000
 """Where the system tells the parent's end, a look is only for what it may not have told."""
 _HURRIED = 4
 """Times that it waits, of a moment or a second each, before it loads what it will need at the end."""
-_SCRIPT_WITHIN = 30.0
+SCRIPT_WITHIN = 30.0
 """Seconds that a script may take."""
 _NAP_MS = 200
 """How long lines may wait when others came just now. The pipe holds those of thousands of processes."""
@@ -81,6 +82,7 @@ def main(token: str, parent: int) -> None:
     _listen(register, parent)
     if register.bye:
         return
+    claims = {script: claimed(script) for script in register.scripts}
     proctree = _proctree()
 
     def left() -> list[tuple[int, float]]:
@@ -92,8 +94,33 @@ def main(token: str, parent: int) -> None:
     while left():
         proctree.end(left, signals=signals)
         signals = SIGNALS[-1:]
-    for script in register.scripts:
-        _run(script)
+    for script, claim in claims.items():
+        if claim is not None:
+            _run(script)
+            os.close(claim)
+
+
+def claimed(script: bytes) -> int | None:
+    """Locks a script for whoever is about to run it.
+
+    Returns:
+        A descriptor, to be closed when the script is removed; None when it is gone, or another has it.
+    """
+    import fcntl
+
+    try:
+        fd = os.open(script, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.stat(script)  # noqa: PTH116 - paths are not loaded: it was removed by who had the lock before
+    except (BlockingIOError, FileNotFoundError):
+        os.close(fd)
+        return None
+    except OSError:
+        pass  # where nothing can be locked, it is run all the same
+    return fd
 
 
 def _run(script: bytes) -> None:
@@ -109,7 +136,7 @@ def _run(script: bytes) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=_SCRIPT_WITHIN,
+            timeout=SCRIPT_WITHIN,
             check=False,
         )
     with contextlib.suppress(OSError):

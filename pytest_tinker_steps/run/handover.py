@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import shlex
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,11 +21,11 @@ from typing import Any
 
 from ..plan.model import Command, Runner
 from ..plan.shapes import runners
-from . import private_files
+from . import guardian, private_files
 from .ended import Ended
 from .failure import told
 from .mains import command as commands
-from .process import MARKERS, SESSION, Processes
+from .process import ATTEMPT, MARKERS, SESSION, Processes
 
 STOP_WITHIN = 30.0
 """Seconds after which the command of ``stop`` is ended."""
@@ -32,6 +33,10 @@ STOP_LOG = "runner-stop.log"
 
 _OURS = re.compile(r"STEP_ID|TASK_ID|ATTEMPT|BRIEF_FILE|(?:TINKER_STEPS|CHUNK|BATCH)_\w+")
 _LONGEST_NAME = 40
+_BEQUEST = ".end.sh"
+_LOOK_EVERY = 0.05
+_BEFORE_SCRIPTS = 10.0
+"""Seconds that a guardian may need until it has ended what a dead process has left on its machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +144,92 @@ def _bequeathed(handover: Handover, processes: Processes, env: Mapping[str, str]
     Raises:
         OSError: it cannot be written.
     """
-    script = f"rm -f {shlex.quote(str(handover.file))}\n"
+    script = _signed(env.get(ATTEMPT, "")) + f"rm -f {shlex.quote(str(handover.file))}\n"
     if handover.stop is not None:
         # Without the marks, by which what is left of an attempt is found and ended.
         own = {name: value for name, value in env.items() if name not in MARKERS}
         given = {name: value for name, value in own.items() if os.environ.get(name) != value}
         script += _script(handover.cwd, given, handover.stop)
-    path = handover.file.with_suffix(".end.sh")
+    path = handover.file.with_suffix(_BEQUEST)
     private_files.write(path, os.fsencode(script))
     try:
         with processes.bequeathed(path):
             yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def _signed(task_id: str) -> str:
+    """The first line of a bequest: the attempt, and the machine on which its guardian is."""
+    return f"# {task_id} {os.uname().nodename}\n"
+
+
+def settle(
+    runner: Runner,
+    task_id: str,
+    folder: Path,
+    processes: Processes,
+    *,
+    env: Mapping[str, str],
+    log: Path,
+    tell: Callable[[str], None],
+) -> None:
+    """Return when all is done that an attempt has bequeathed whose pytest process died.
+
+    The guardian of that process does it. Where it is gone as well, it is done here; but not what was
+    bequeathed on another machine, since its guardian may be about to do it there. What is not done in the
+    time that it may take is told, and left.
+
+    Args:
+        runner: of the attempt.
+        folder: of the handovers.
+        env: for what is run here.
+        log: of the same.
+        tell: told in one line what was done here, or is not done.
+    """
+    told_by = f"runner {runner.name}"
+    left = [(path, here) for path in folder.glob(f"*{_BEQUEST}") for here in _where(path, task_id)]
+    within = _BEFORE_SCRIPTS + len(left) * guardian.SCRIPT_WITHIN
+    deadline = time.monotonic() + within
+    for path, here in left:
+        while path.exists():
+            claim = guardian.claimed(os.fsencode(path)) if here else None
+            if claim is not None:
+                try:
+                    error = _carry_out(path, processes, env=env, log=log)
+                finally:
+                    os.close(claim)
+                if runner.stop is not None:
+                    what = f"{told_by}: {commands.shown(runner.stop)}"
+                    tell(f"{what}: {error}" if error else what)
+            elif time.monotonic() > deadline:
+                tell(f"{told_by}: what ends the work of {task_id} has not ended within {within:g} s")
+                break
+            else:
+                time.sleep(_LOOK_EVERY)
+
+
+def _where(path: Path, task_id: str) -> Iterator[bool]:
+    """Whether a bequest is of this machine; nothing, if it is of another attempt."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        line = file.readline()
+        if line.startswith(f"# {task_id} ".encode()):
+            yield line == _signed(task_id).encode()
+
+
+def _carry_out(path: Path, processes: Processes, *, env: Mapping[str, str], log: Path) -> str:
+    """Run a bequest in place of a guardian, and remove it.
+
+    Returns:
+        What went wrong, or an empty string.
+    """
+    try:
+        with processes.bequeathed(path):
+            command = ("/bin/sh", str(path))
+            ended = processes.run(command, cwd=path.parent, env=env, timeout=STOP_WITHIN, log=log)
+    finally:
+        path.unlink(missing_ok=True)
+    return told(ended.error, ended.tail) if ended.error else ""
 
 
 def broken_off(code: int | None) -> bool:

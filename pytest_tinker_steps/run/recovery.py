@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..plan.model import Command, Retry, RetryCause
+from ..plan.model import Command, Retry, RetryCause, Runner
 from ..record.jobs import folder_of
 from .failure import told
 from .mains.command import shown
-from .phases import MAIN_LOG, TEST_LOG, Setting
-from .surroundings import layered
+from .phases import MAIN_LOG, TEST_LOG, Emit, Setting
+from .surroundings import Surroundings, layered
+
+if TYPE_CHECKING:
+    from ..record.deaths import Death
 
 LOG = "recover.log"
 
@@ -23,6 +28,33 @@ def pause(retry: Retry, attempt: int) -> float:
     """Seconds between the attempt with this number (from 1) and the next."""
     delay = retry.delay * retry.backoff ** (attempt - 1)
     return delay + delay * retry.jitter * random.random()
+
+
+def end_dead(around: Surroundings, task_id: str, runner: Runner | None, emit: Emit) -> None:
+    """End what an attempt has left whose pytest process died: here, and where its runner put it."""
+    around.processes.sweep(task_id)
+    if runner is None:
+        return
+    from . import handover  # only steps with runners pay for it
+
+    handover.settle(
+        runner,
+        task_id,
+        around.exchanged,
+        around.processes,
+        env=around.environ,
+        log=around.logs(task_id) / handover.STOP_LOG,
+        tell=lambda text: emit("note", text=text, task_id=task_id),
+    )
+
+
+def failure_before(around: Surroundings, death: Death) -> str:
+    """Why another attempt follows one whose worker died: all of it, where that was noted."""
+    if death.cause:
+        with contextlib.suppress(OSError):
+            file = around.message_of(death.task_id)
+            return file.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
+    return death.message
 
 
 def recover(at: Setting, what: Command, cause: RetryCause, message: str) -> None:

@@ -225,6 +225,18 @@ def test_a_python_main_that_raises_shows_its_traceback(project: Project) -> None
     result.stdout.fnmatch_lines(["E * ValueError: the data is odd", "*work.py:2: ValueError"])
 
 
+def test_a_python_main_may_end_as_a_program_does(project: Project) -> None:
+    project.write("work.py", "import sys\ndef well():\n    sys.exit(0)\ndef badly():\n    sys.exit(3)\n")
+    project.steps("Well", "Badly").define(
+        "step_1: {main: {python: 'work:well'}}\nstep_2: {retries: 1, main: {python: 'work:badly'}}\n"
+    )
+    result = project.run("--steps", "all")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*RuntimeError: it called sys.exit(3)"])
+    assert len(project.events("attempt_started", "2")) == 2
+    assert project.ticked == ["1"]
+
+
 def test_a_python_main_ends_at_its_deadline(project: Project) -> None:
     project.write("work.py", "import time\ndef main():\n    time.sleep(30)\n")
     project.steps("Work").define("step_1:\n  main: {python: 'work:main', timeout: 1}\n")

@@ -74,3 +74,88 @@ def test_a_failed_job_gives_back_what_it_had(project: Project, args: tuple[str, 
     output, _ = run.communicate(timeout=120)
     assert run.returncode == 1, output
     assert project.verdicts() == {"1": "failed", "3": "passed"}, output
+
+
+TWO_MODES = pytest.mark.parametrize("args", [("-n", "0"), ("-n", "2")], ids=" ".join)
+
+
+@TWO_MODES
+def test_jobs_never_have_more_than_there_is_and_every_mode_says_the_same(
+    project: Project, args: tuple[str, ...]
+) -> None:
+    command = "echo ready; echo + >>held; sleep 0.3; echo - >>held"
+    job = f"main: {{mode: background, command: '{command}', ready_when: {{line: ready}}}}"
+    project.steps(*"abcd").define(
+        "pools: {gpu: 2}\n"
+        + "".join(f"step_{n}: {{needs: [], resources: {{gpu: 1}}, {job}}}\n" for n in (1, 2))
+        + "step_3: {needs: [], resources: {gpu: 1}, main: 'echo + >>held; sleep 0.3; echo - >>held'}\n"
+        "step_4: {needs: [], main: 'true'}\n"
+    )
+    run = project.start("--steps", "all", "--steps-wait", *args)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    assert project.ticked == ["1", "2", "3", "4"]
+    held = most = 0
+    for sign in (project.path / "held").read_text().split():
+        held += 1 if sign == "+" else -1
+        most = max(most, held)
+    assert most == 2
+
+
+@TWO_MODES
+def test_a_job_that_is_not_started_holds_nothing(project: Project, args: tuple[str, ...]) -> None:
+    project.steps(*"abc").define(
+        "pools: {gpu: 1}\n"
+        "step_1: {main: 'false'}\n"
+        "step_2: {needs: [1], resources: {gpu: 1}, main: {mode: background, command: sleep 61}}\n"
+        "step_3: {needs: [], resources: {gpu: 1}, main: 'true'}\n"
+    )
+    run = project.start("--steps", "all", *args)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 1, output
+    assert project.ticked == ["3"]
+    assert "step_2  blocked by step_1 (failed)" in output
+
+
+@TWO_MODES
+def test_what_is_only_reported_asks_no_pool(project: Project, args: tuple[str, ...]) -> None:
+    project.steps(*"abc", ticked=(1,)).define(
+        "pools: {gpu: 1}\n"
+        "step_1: {needs: [], resources: {gpu: 1}, main: 'true', post_validation: [{file: SPEC.md}]}\n"
+        "step_2: {needs: [], resources: {gpu: 1}, main: {mode: background, ready_when: {line: up},"
+        " command: 'echo up; until test -e over; do sleep 0.1; done'}}\n"
+        "step_3: {needs: [4], resources: {gpu: 1}, main: 'true'}\n"
+        "step_4: {needs: [], main: 'true'}\n"
+    )
+    project.write("SPEC.md", project.spec + "- [ ] **STEP 4**: d\n")
+    try:
+        assert project.run("--steps", "2").ret == 0
+        verified = project.start("--steps-verify", *args)
+        output, _ = verified.communicate(timeout=60)
+        assert (verified.returncode, "1 of 1 ticks hold" in output) == (0, True), output
+        refused = project.start("--steps", "2,3", *args)
+        output, _ = refused.communicate(timeout=60)
+        assert "step_3 needs step_4, neither done nor selected; run: pytest --steps 3,4" in output
+        assert "→ step_2  started" in output
+    finally:
+        project.write("over", "")
+
+
+@TWO_MODES
+def test_tests_run_beside_a_job_that_nothing_else_may_run_beside(
+    project: Project, args: tuple[str, ...]
+) -> None:
+    project.steps("a").define(
+        "step_1: {exclusive: true, main: {mode: background, ready_when: {line: up},"
+        " command: 'echo up; until test -e over; do sleep 0.1; done'}}\n"
+    )
+    project.write(
+        "test_more.py", "import pytest\n@pytest.mark.parametrize('n', range(4))\ndef test(n): assert n != 2\n"
+    )
+    try:
+        run = project.start("--steps", "all", "SPEC.md", "test_more.py", *args)
+        output, _ = run.communicate(timeout=60)
+    finally:
+        project.write("over", "")
+    assert run.returncode == 1, output
+    assert "1 failed, 3 passed, 1 started" in output

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests import fake_engine
@@ -389,4 +390,42 @@ def test_a_job_that_ends_by_itself_is_not_stopped(project: Project, engine: Engi
     assert run.returncode == 0, output
     assert project.ticked == ["1"]
     assert engine.of("stop") == []
+    nothing_is_left_of_it(project)
+
+
+# -- after the death of a worker
+
+
+@pytest.mark.parametrize("by", ["guardian", "next"])
+def test_the_next_attempt_begins_when_what_ends_the_dead_one_elsewhere_is_over(
+    project: Project, by: str
+) -> None:
+    project.steps("Work").define(
+        """
+runners: {slow: {command: [env], stop: [sh, stop.sh, "{run}"]}}
+step_1:
+  retries: 1
+  main: {runner: slow, command: 'test -e pid || exec sh first.sh; touch second; test -e stopped'}
+"""
+    )
+    project.write("first.sh", ENDLESS + "\n")
+    # It waits for what must not happen, so it takes its time.
+    waits = "for i in 1 2 3 4 5 6 7 8 9 10; do test -e second || sleep 0.15; done\n"
+    project.write("stop.sh", f"echo $1 >>stops; kill -9 $(cat pid)\n{waits}touch stopped\n")
+    run = started(project, "--steps", "all", "-n", "1")
+    (worker,) = [
+        process
+        for process in psutil.Process(run.pid).children()
+        if "stdin.readline" in " ".join(process.cmdline())
+    ]
+    if by == "next":
+        (guardian,) = [
+            process for process in worker.children() if "guardian.py" in " ".join(process.cmdline())
+        ]
+        guardian.kill()
+    worker.kill()
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    (_,) = (project.path / "stops").read_text().split()
+    assert notes(project) == ([] if by == "guardian" else ["runner slow: sh stop.sh {run}"])
     nothing_is_left_of_it(project)

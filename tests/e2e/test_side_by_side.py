@@ -133,3 +133,27 @@ def test_x_stops_with_the_exit_code_of_a_failure(project: Project) -> None:
     output, _ = run.communicate(timeout=60)
     assert run.returncode == 1, output
     assert project.ticked == []
+
+
+@pytest.mark.parametrize("args", [("-n", "0"), ("-p", "no:xdist"), ("-n", "2")], ids=" ".join)
+def test_what_a_step_needs_may_stand_below_it(project: Project, args: tuple[str, ...]) -> None:
+    project.steps(*"abcd").define(
+        "step_1: {layer: L1, main: test -e made}\nstep_2: {layer: L0, main: touch made}\n"
+        "step_3: {needs: [4], main: test -e too}\nstep_4: {needs: [], main: touch too}\n"
+    )
+    run = project.start("--steps", "all", *args)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    assert project.ticked == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("args", [("-n", "0"), ("-n", "1")], ids=" ".join)
+def test_a_step_whose_body_was_not_run_is_not_ticked(project: Project, args: tuple[str, ...]) -> None:
+    project.steps("a").define("step_1: {main: touch ran}\n")
+    project.write("conftest.py", "def pytest_pyfunc_call(pyfuncitem):\n    return True\n")
+    run = project.start("--steps", "all", *args)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 1, output
+    assert "its body was not run" in output
+    assert project.ticked == []
+    assert not (project.path / "ran").exists()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 import time
 import xml.etree.ElementTree as ET
 from datetime import datetime
@@ -16,6 +19,9 @@ from typing import Any
 import psutil
 import pytest
 
+from pytest_tinker_steps import activation
+
+from ..test_console import screen
 from .conftest import Project
 from .test_interruptions import living, started, wait_for
 
@@ -334,6 +340,20 @@ def test_auto_is_the_least_of_six_the_widest_wave_and_the_pools(
     assert f"created: {workers}/{workers} worker" in output
 
 
+@pytest.mark.parametrize(
+    ("args", "workers"),
+    [
+        (["--steps", "all", "--steps-rerun"], 1),
+        (["--steps", "4-6", "--steps-rerun"], 1),
+        (["--steps", "2,4,6", "--steps-rerun"], 3),
+    ],
+)
+def test_auto_counts_no_need_as_met_that_runs_again(project: Project, args: list[str], workers: int) -> None:
+    project.steps(*"abcdefgh", ticked=tuple(range(1, 9)))
+    project.define("".join(f"step_{n}: {{main: 'true'}}\n" for n in range(1, 9)))
+    assert activation.workers(project.pytester.parseconfig(*args, "-n", "auto")) == workers
+
+
 # -- progress
 
 
@@ -375,6 +395,70 @@ def test_on_a_terminal_one_line_stays_and_its_clock_goes_on(project: Project) ->
     assert any("running: step_1" in line and line.endswith(" 2s") for line in painted), painted
     final = said[said.rindex("passed in") :]
     assert "done" not in final
+
+
+TESTS_BESIDE = """
+import os, time, pytest
+@pytest.mark.parametrize("number", range(25))
+def test_x(number):
+    time.sleep(0.03)
+    assert number != 7
+    if number == 12 and os.environ.get("FATAL"):
+        os._exit(3)
+"""
+
+
+@pytest.mark.parametrize(("args", "fatal"), [(["-q"], False), (["-v"], False), ([], True)])
+def test_what_pytest_prints_beside_the_line_on_a_terminal_stands_there_whole(
+    project: Project, args: list[str], fatal: bool
+) -> None:
+    project.steps("a").define("step_1: {needs: [], main: sleep 1}\n")
+    project.write("t/test_t.py", TESTS_BESIDE)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "COLUMNS")}
+    environment |= {"TERM": "xterm", **({"FATAL": "1"} if fatal else {})}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--steps",
+        "all",
+        "t",
+        "-n",
+        "2",
+        "--tb=no",
+        "-p",
+        "no:cacheprovider",
+    ]
+    run = subprocess.Popen(
+        [*command, *args],
+        cwd=project.path,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = read_all(ours)
+    assert run.wait(60) == 1, said
+    assert "0/1 done · running: step_1" in said
+    shown = screen(said, 100)
+    assert not [line for line in shown if " · running: " in line], shown
+    if args == ["-v"]:
+        results = [
+            line
+            for line in shown
+            if re.fullmatch(r"\[gw\d\] \[[ \d]+%\] \w+ t/test_t.py::test_x\[\d+\]", line)
+        ]
+        assert len(results) == 25, shown
+        return
+    if fatal:
+        assert [line for line in shown if re.fullmatch(r"[.F]*\[gw\d\] node down: .*", line)], shown
+        return
+    letters = "".join(re.findall(r"^[.F]+(?=$| )", "\n".join(shown), re.MULTILINE))
+    assert sorted(letters) == sorted("." * 24 + "F"), shown
 
 
 def read_all(fd: int) -> str:
@@ -508,3 +592,185 @@ def is_worker_in(project: Project, process: psutil.Process) -> bool:
         words = " ".join(process.cmdline())
         return "stdin.readline" in words and process.cwd() == str(project.path) and process.pid != os.getpid()
     return False
+
+
+DIES_BEFORE_XDIST_HAS_IT = """
+import time
+
+import psutil
+
+
+def pytest_xdist_setupnodes(specs):
+    while len(workers := psutil.Process().children()) < len(specs):
+        time.sleep(0.01)
+    workers[1].kill()
+    workers[1].wait()
+"""
+DIES_WHEN_XDIST_HAS_IT = """
+import pathlib
+
+
+def pytest_xdist_newgateway(gateway):
+    if {condition}:
+        gateway._io.popen.kill()
+        gateway._io.popen.wait()
+    else:
+        pathlib.Path("has_" + gateway.id).touch()
+"""
+
+
+def dies_if(condition: str) -> str:
+    """A ``conftest.py`` that kills a worker which has just been made and has been told nothing yet."""
+    return DIES_WHEN_XDIST_HAS_IT.format(condition=condition)
+
+
+@pytest.mark.parametrize(
+    "conftest",
+    [
+        DIES_BEFORE_XDIST_HAS_IT,
+        dies_if("gateway.id == 'gw1'"),
+        dies_if("gateway.id in ('gw1', 'gw3', 'gw4')"),
+    ],
+    ids=["before", "when", "thrice"],
+)
+def test_a_worker_that_dies_while_it_starts_is_replaced(project: Project, conftest: str) -> None:
+    project.commands("true", "true", "true")
+    project.write("conftest.py", conftest)
+    run = project.start("--steps", "all", "-n", "3")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    assert "[gw1] node down: gw1 did not start" in output
+    assert "replacing crashed worker gw1" in output
+    assert "cannot be replaced" not in output
+    assert project.ticked == ["1", "2", "3"]
+
+
+def test_one_in_place_of_a_dead_worker_may_die_too_and_what_runs_goes_on(project: Project) -> None:
+    project.steps("a", "b").define(
+        "step_1: {needs: [], retries: 1, main: 'test -e running || { touch running; sleep 61; }'}\n"
+        "step_2: {needs: [], main: 'until test -e has_gw3; do sleep 0.05; done'}\n"
+    )
+    project.write("conftest.py", dies_if("gateway.id == 'gw2'"))
+    run = started(project, "--steps", "all", "-n", "2")
+    kill_worker(project, "sleep 61")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    assert "[gw2] node down: gw2 did not start" in output
+    assert [r["attempt"] for r in project.events("attempt_started", "1")] == [1, 2]
+    assert [r["attempt"] for r in project.events("attempt_started", "2")] == [1]
+    assert project.ticked == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "deaths"), [((), 4), (("--max-worker-restart=2",), 3)], ids=["in_a_row", "restarts"]
+)
+@pytest.mark.parametrize("others", [True, False], ids=["others", "alone"])
+def test_without_another_worker_in_its_place_the_others_do_the_work(
+    project: Project, others: bool, words: tuple[str, ...], deaths: int
+) -> None:
+    project.commands("true", "true")
+    project.write("conftest.py", dies_if("gateway.id != 'gw0'" if others else "True"))
+    run = project.start("--steps", "all", "-n", "2" if others else "1", *words)
+    output, _ = run.communicate(timeout=60)
+    first = 1 if others else 0
+    last = first + deaths - 1
+    assert run.returncode == (0 if others else 1), output
+    assert f"! worker gw{first} cannot be replaced: gw{last} did not start" in output
+    assert project.ticked == (["1", "2"] if others else [])
+    assert ("step_1  not run" in output) is not others
+    assert [r["status"] for r in project.events("run_finished")] == [str(run.returncode)]
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("popen//python=/nonexistent", "[Errno 2] No such file or directory: '/nonexistent'"),
+        ("socket=127.0.0.1:1", "127.0.0.1:1 does not answer ([Errno 111] Connection refused)"),
+    ],
+)
+def test_a_worker_that_can_never_start_is_one_line(project: Project, word: str, why: str) -> None:
+    project.commands("true")
+    run = project.start("--steps", "all", "-d", "--tx", "popen", "--tx", word)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 4, output
+    assert f"ERROR: worker gw1 ({word}) cannot be started: {why}; see --tx\n" in output
+    assert "INTERNALERROR" not in output
+    assert project.ticked == []
+    assert [r["status"] for r in project.events("run_finished")] == ["4"]
+
+
+# -- deaths between two attempts
+
+FAILS_ONCE = """
+step_1:
+  main:
+    command: 'echo "$TASK_ID $ATTEMPT" >>tries; test -e mended || exit 3'
+    recover: exec sh mend.sh
+    retries: {attempts: 3, delay: 1.25}
+"""
+DIES_IN_ITS_PAUSE = """
+import os, signal, time
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        pause = time.sleep
+
+        def sleep(seconds):
+            if seconds == 1.25:
+                with open("pauses", "a") as file:
+                    print(os.getpid(), file=file)
+                if not os.path.exists("killed"):
+                    open("killed", "w").close()
+                    os.kill(os.getpid(), signal.SIGKILL)
+            pause(seconds)
+
+        time.sleep = sleep
+"""
+
+
+@pytest.mark.parametrize("dies_in", ["pause", "recover"])
+def test_a_worker_that_dies_between_two_attempts_takes_nothing_of_the_first_along(
+    project: Project, dies_in: str
+) -> None:
+    project.steps("a").define(FAILS_ONCE)
+    mend = """echo "$TASK_ID $FAILURE_CAUSE $(head -n 1 "$FAILURE_MESSAGE_FILE")" >>recovered\n"""
+    if dies_in == "pause":
+        project.write("conftest.py", DIES_IN_ITS_PAUSE)
+    else:
+        mend += "test -e killed || { touch killed; kill -9 $PPID; exec sleep 61; }\n"
+    project.write("mend.sh", mend + "touch mended\n")
+    run = project.start("--steps", "all", "-n", "1")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    assert (project.path / "killed").exists()
+    assert re.search(r"! step_1: worker gw0 died; attempt 2 of 3 follows in 1\.\ds\n", output)
+    tries = [line.split() for line in (project.path / "tries").read_text().splitlines()]
+    (first, _), (second, _) = tries
+    assert [number for _, number in tries] == ["1", "2"]
+    ended = project.events("attempt_finished", "1")
+    assert [(r["task_id"], r["status"]) for r in ended] == [(first, "failed"), (second, "passed")]
+    assert ended[0]["message"] == "main failed: exit 3", "not that its worker has died since"
+    (retry,) = project.events("retry")
+    assert (retry["cause"], retry["task_id"], retry["next_task_id"]) == ("exit", first, second)
+    again = project.events("attempt_started")[1]
+    assert (again["task_id"], again["previous"], again["attempt"]) == (second, first, 2)
+    assert stamp(again) - stamp(retry) >= 1.25
+    # One that was cut off has not mended anything: that is done from its start.
+    recovered = (project.path / "recovered").read_text().splitlines()
+    assert recovered == [f"{first} exit main failed: exit 3"] * (1 if dies_in == "pause" else 2)
+    assert [r["task_id"] for r in project.events("recover")] == [first]
+    if dies_in == "pause":
+        assert len((project.path / "pauses").read_text().split()) == 1, "the rest of it, not all of it again"
+
+
+def test_workers_that_die_in_every_pause_use_up_the_attempts(project: Project) -> None:
+    project.steps("a").define(FAILS_ONCE)
+    project.write("mend.sh", "kill -9 $PPID; exec sleep 61\n")
+    run = project.start("--steps", "all", "-n", "1")
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 1, output
+    assert len((project.path / "tries").read_text().splitlines()) == 1
+    ended = project.events("attempt_finished", "1")
+    messages = [re.sub(r"gw\d", "gw", r["message"]) for r in ended]
+    assert messages == ["main failed: exit 3", "worker gw died", "worker gw died"]
+    assert len({r["task_id"] for r in ended}) == 3, "each ends once"

@@ -319,15 +319,12 @@ def test_the_end_of_a_job_takes_nothing_and_waits_for_nothing() -> None:
     assert pools.lacks(one) == ""
 
 
-def test_two_steps_run_side_by_side_if_the_pools_have_enough_for_both() -> None:
+def test_a_step_that_does_not_run_takes_nothing_and_waits_for_nothing() -> None:
     built = plan(boxes(1, 2, 3, 4, 5), POOLED)
-    one, two, three, four, five = built.steps
-    sizes = dict(built.definitions.pools)
-    assert graph.together(one, four, sizes)
-    assert graph.together(four, five, sizes)
-    assert not graph.together(one, two, sizes)
-    assert not graph.together(three, four, sizes)
-    assert not graph.together(four, three, sizes)
+    one, _, three, four, _ = built.steps
+    pools = graph.Pools(dict(built.definitions.pools), lambda step: step is not four)
+    pools.take(three)
+    assert (pools.alone, pools.lacks(one), pools.lacks(four)) == (False, "", "")
 
 
 # -- who goes next

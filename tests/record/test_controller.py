@@ -319,6 +319,33 @@ def test_what_the_tick_says_is_what_the_attempt_said() -> None:
     assert finished["next"] == "2"
 
 
+def test_the_next_step_is_one_that_is_not_done_and_only_after_a_pass() -> None:
+    told = Told(ticked=(1, 2), wishes=Wishes("1", rerun=True))
+    told.begin()
+    told.settle(PASSED)
+    assert told.records("attempt_finished")[0]["next"] == "3"
+    told = Told()
+    for name, outcomes in (("1", PASSED), ("2", FAILED)):
+        told.begin(name)
+        told.settle(outcomes, name)
+    assert [record["next"] for record in told.records("attempt_finished")] == ["2", ""]
+
+
+def test_what_ended_before_the_first_pass_counts_for_the_next_step() -> None:
+    plan = a_plan(
+        a_list("Try", "Work", "Clean up"),
+        "step_1: {main: 'false', needs: []}\nstep_2: {main: 'true', needs: []}\n"
+        "step_3: {main: 'true', needs: ['1@ended']}\n",
+    )
+    journal = FakeJournal([])
+    session = a_session(plan, decide(plan))
+    controller = Controller(session, journal, FakeList([]), Records(), lambda *_: None)
+    for name, outcomes in (("1", FAILED), ("2", PASSED)):
+        controller.event({"event": "attempt_started", "step": name, "task_id": session.task_ids[name]})
+        controller.end(session.by_id[name], outcomes)
+    assert journal.records[-1]["next"] == "3"
+
+
 def test_a_tick_that_fails_leaves_the_verdict_and_is_told() -> None:
     told = Told(edits=[Edit(False, 3, "SPEC.md:3: box 1 vanished; put it back")])
     told.begin()

@@ -81,6 +81,18 @@ def test_a_plan_with_tracks_durations_costs_a_pool_and_a_job() -> None:
     golden.check("plan_tracks", plan_text.of(with_tracks(workers=4, budget=10.0)))
 
 
+def test_one_is_not_many() -> None:
+    lines = text(a_plan(a_list("First"), true_steps(1)))
+    assert lines[0] == "Plan of SPEC.md: 1 step, 0 done; selected: all"
+    assert lines[-1] == "Total: 1 task; 1 to run, 0 done or skipped, 0 that cannot run"
+
+
+def test_nothing_left_to_do_is_said_where_only_what_is_left_was_asked_for() -> None:
+    plan = a_plan(a_list("First", ticked=(1,)), true_steps(1))
+    assert "nothing left to do" in text(plan, Wishes("continue"))
+    assert "nothing left to do" not in text(plan, Wishes("all"))
+
+
 @pytest.mark.parametrize("count", [1, 300])
 def test_a_chain_has_as_many_waves_as_steps(count: int) -> None:
     lines = text(a_plan(a_list(*map(str, range(count))), true_steps(count)))
@@ -248,17 +260,15 @@ def test_a_verification_has_neither_costs_nor_a_time_to_expect() -> None:
     ]
 
 
-def test_what_a_job_of_an_earlier_session_holds_can_keep_a_step_from_starting() -> None:
+def test_a_step_waits_for_the_end_of_a_job_that_has_what_it_takes() -> None:
     yaml = (
         "pools: {gpu: 1}\n"
         "step_1: {main: {command: a, timeout: 5}, needs: [2], resources: {gpu: 1}}\n"
         "step_2: {main: {command: b, mode: background, timeout: 5}, needs: [], resources: {gpu: 1}}\n"
     )
     plan = a_plan(a_list("First", "Second"), yaml.replace("needs: [2]", "needs: ['2@started']"))
-    lines = starting(text(plan), "takes")
-    assert lines[-1] == (
-        "takes gpu 1 of 1; cannot start while nobody waits for a job's end: pool gpu: 1 of 1 taken by step_2"
-    )
+    assert starting(text(plan), "step_1") == ["step_1  First  (not done; waits for step_2, step_2@ended)"]
+    assert starting(text(plan), "takes")[-1] == "takes gpu 1 of 1"
 
 
 def test_a_step_whose_inputs_have_changed_is_still_done_and_it_is_said() -> None:

@@ -110,7 +110,12 @@ def call(
 ) -> None:
     """Call the function with the environment and the folder that a process in its place would have."""
     with _environ(environ), contextlib.chdir(cwd), _on_path(cwd):
-        result = function(**arguments)
+        try:
+            result = function(**arguments)
+        except SystemExit as end:
+            if end.code not in (None, 0):
+                raise RuntimeError(f"it called sys.exit({end.code!r})") from end
+            return
         if inspect.iscoroutine(result):
             try:
                 import asyncio  # here, since it costs 10 ms and few mains are coroutines

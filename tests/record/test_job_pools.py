@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -144,22 +146,21 @@ def test_one_after_the_other_never_takes_more_than_there_is(frozen: Frozen) -> N
 
 
 @given(sessions(), st.randoms(use_true_random=False))
-def test_side_by_side_nothing_waits_for_ever_for_what_a_job_has(frozen: Frozen, random: object) -> None:
+def test_side_by_side_nothing_waits_for_ever_for_what_a_job_has(frozen: Frozen, random: Random) -> None:
     """A job that nobody waits for never ends here."""
-    choose = random.choice  # type: ignore[attr-defined]
     pools = graph.Pools(dict(frozen.plan.definitions.pools))
     frontier = graph.Frontier(frozen.by_id[name] for name in items(frozen))
     ready, running, over = list(frontier.ready), [], []
     while ready or running:
         able = [step for step in ready if not pools.lacks(step)]
         assert able or running, [pools.lacks(step) for step in ready]
-        if able and choose([True, not running]):
-            step = choose(able)
+        if able and random.choice([True, not running]):
+            step = random.choice(able)
             ready.remove(step)
             pools.take(step)
             running.append(step)
             continue
-        step = choose(running)
+        step = random.choice(running)
         running.remove(step)
         over.append(step.id)
         if step.ends or step.definition is None or step.definition.main.mode != "background":

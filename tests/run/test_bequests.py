@@ -152,8 +152,8 @@ def test_what_was_run_and_removed_is_nobodys_any_more(folder: Path, monkeypatch:
     path = bequest(folder, "late")
     opened = os.open
 
-    def removed_meanwhile(*args: object) -> int:
-        fd = opened(*args)  # type: ignore[arg-type]
+    def removed_meanwhile(name: bytes, flags: int) -> int:
+        fd = opened(name, flags)
         path.unlink()
         return fd
 

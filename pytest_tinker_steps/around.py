@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
 from .plan.model import Step
@@ -15,6 +16,9 @@ class Around(Protocol):
 
     def verdicts(self) -> dict[str, str]:
         """Of the steps that are settled."""
+
+    def started(self) -> Collection[str]:
+        """Ids of steps whose jobs have become ready, whatever came of them."""
 
     def report(self, nodeid: str, step: Step, reason: str) -> None:
         """A step is skipped, and why."""

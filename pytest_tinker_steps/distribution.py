@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +123,11 @@ class DistributionHooks:
         """Of the steps that are settled."""
         controller = self.active.controller
         return controller.verdicts if controller else {}
+
+    def started(self) -> Collection[str]:
+        """Ids of steps whose jobs have become ready, whatever came of them."""
+        controller = self.active.controller
+        return controller.started if controller else ()
 
     def stopped(self) -> str:
         """Why nothing more may be started, or an empty string."""

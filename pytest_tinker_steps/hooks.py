@@ -203,7 +203,7 @@ class Hooks:
         controller = self.active.controller
         if controller is None or self.frozen.mode == "verify" or step.id in self.frozen.refusals:
             return ""
-        found = self.frozen.blocker(step, controller.verdicts)
+        found = self.frozen.blocker(step, controller.verdicts, controller.started)
         return f"blocked by {found}" if found else ""
 
     @pytest.hookimpl(wrapper=True, trylast=True)

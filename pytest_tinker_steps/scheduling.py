@@ -363,7 +363,8 @@ class StepScheduling:
             return None
         needs = id(step.needs)
         if needs not in known:
-            known[needs] = self._frozen.blocker(step, self._around.verdicts())
+            around = self._around
+            known[needs] = self._frozen.blocker(step, around.verdicts(), around.started())
         return known[needs]
 
     def _idle_step(self, step: Step) -> bool:

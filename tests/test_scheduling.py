@@ -44,6 +44,9 @@ class Around:
     def __init__(self, session: Any) -> None:
         self.session = session
 
+    def started(self) -> set[str]:
+        return set()
+
     def verdicts(self) -> dict[str, str]:
         found: dict[str, str] = self.session.verdicts
         return found

@@ -318,7 +318,9 @@ def missing_needs(
     return sorted(missing, key=lambda name: by_id[name].index)
 
 
-def blocked_by(step: Step, verdicts: Mapping[str, str], selected: Collection[str]) -> str | None:
+def blocked_by(
+    step: Step, verdicts: Mapping[str, str], selected: Collection[str], started: Collection[str] = ()
+) -> str | None:
     """Why a step whose turn has come cannot run: ``step_4 (failed)``, or None.
 
     A selected need without a verdict blocks too: it was deselected or interrupted.
@@ -330,6 +332,8 @@ def blocked_by(step: Step, verdicts: Mapping[str, str], selected: Collection[str
     }
     for need in step.needs:
         if need.step not in selected or need.state == "over":
+            continue
+        if need.state == "started" and need.step in started:
             continue
         verdict = verdicts.get(need.step, "not run")
         if verdict not in accepted[need.state]:

@@ -66,6 +66,7 @@ class Controller:
         self._show = show
         self._finished = False
         self._upcoming: Upcoming | None = None
+        self.started: set[str] = set()
 
     def tale(self, name: str) -> Tale:
         found = self.tales.get(name)
@@ -299,6 +300,8 @@ class Controller:
 
     def _give(self, name: str, tale: Tale, verdict: str) -> None:
         tale.verdict = self.verdicts[name] = verdict
+        if verdict == "started":
+            self.started.add(name)
         if self._upcoming is not None:
             self._upcoming.note(name, verdict)
 

@@ -124,11 +124,12 @@ class Frozen:
         """Whether a need on this step holds without running it in this session."""
         return name in self.assumed or (name in self.standing and self.standing[name].done)
 
-    def blocker(self, step: Step, verdicts: Mapping[str, str]) -> str | None:
+    def blocker(self, step: Step, verdicts: Mapping[str, str], started: Collection[str] = ()) -> str | None:
         """What keeps a step whose turn has come from running: ``step_4 (failed)``, or None.
 
         Args:
             verdicts: of the steps that are settled.
+            started: ids of those whose jobs have become ready, whatever came of them.
         """
         reached = {
             name: "passed" if verdict == "done" else verdict
@@ -140,7 +141,7 @@ class Frozen:
             for need in step.needs
             if need.step in self.selected and (need.step in reached or not self.satisfied(need.step))
         )
-        found = graph.blocked_by(step, reached, waited)
+        found = graph.blocked_by(step, reached, waited, started)
         # The end of a job is the last word on its step, and people know the step.
         return found.replace("@ended (", " (") if found else None
 

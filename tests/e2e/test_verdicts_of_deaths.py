@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 
 import pytest
 
@@ -72,10 +71,10 @@ def test_a_second_interruption_while_workers_end_leaves_no_session_open(
     project: Project, again: signal.Signals
 ) -> None:
     project.steps("a").define("step_1: {main: sh deaf.sh}\n")
-    project.write("deaf.sh", "trap '' TERM; touch running; while :; do sleep 0.1; done\n")
+    project.write("deaf.sh", "trap 'touch told' TERM; touch running; while :; do sleep 0.1; done\n")
     run = started(project, "--steps", "all", "-n", "2")
     os.kill(run.pid, signal.SIGINT)
-    time.sleep(0.7)  # while the main is still given time to end
+    wait_for((project.path / "told").exists)  # it is given some seconds to end
     os.kill(run.pid, again)
     output, _ = run.communicate(timeout=60)
     assert run.returncode == 2, output

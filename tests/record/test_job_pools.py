@@ -100,6 +100,15 @@ def test_the_order_holds_however_the_job_ended(verdict: str) -> None:
     assert frozen.blocker(frozen.by_id["2"], {"1": verdict, "1@ended": verdict}) is None
 
 
+def test_a_job_that_failed_after_it_was_ready_had_started() -> None:
+    frozen = session(
+        f"needs: [], resources: {{gpu: 1}}, {JOB}", f"needs: ['1@started'], resources: {{gpu: 1}}, {WORK}"
+    )
+    failed = {"1": "failed", "1@ended": "failed"}
+    assert frozen.blocker(frozen.by_id["2"], failed, {"1"}) is None
+    assert frozen.blocker(frozen.by_id["2"], failed) == "step_1 (failed)", "it was never ready"
+
+
 # -- whatever the plan
 
 amounts = st.dictionaries(st.sampled_from(["gpu", "licence"]), st.integers(1, 2), max_size=2)

@@ -87,6 +87,7 @@ def shell(command: str, cwd: Path, env: dict[str, str], timeout: float) -> subpr
 # -- commands
 
 
+@pytest.mark.slow
 def test_the_quick_start_does_what_it_says(tmp_path: Path) -> None:
     picture.write_quick_start(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

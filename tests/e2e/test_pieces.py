@@ -128,6 +128,7 @@ def test_a_piece_that_stays_bad_fails_the_step_and_keeps_the_good_ones(project: 
     assert calls(project) == [0, 10, 10, 10]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_in_a_piece_costs_that_piece(project: Project) -> None:
     pytest.importorskip("xdist")
     generating(project)

@@ -297,6 +297,7 @@ def test_on_the_same_machine_work_is_ended_with_its_attempt_also_without_a_stop(
     nothing_is_left_of_it(project)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "with a worker"])
 def test_work_ends_wherever_it_is_when_pytest_is_killed(
     project: Project, engine: Engine, workers: tuple[str, ...]
@@ -396,6 +397,7 @@ def test_a_job_that_ends_by_itself_is_not_stopped(project: Project, engine: Engi
 # -- after the death of a worker
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["guardian", "next"])
 def test_the_next_attempt_begins_when_what_ends_the_dead_one_elsewhere_is_over(
     project: Project, by: str

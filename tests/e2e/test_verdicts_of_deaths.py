@@ -66,6 +66,7 @@ def test_a_list_that_is_gone_when_a_worker_is_replaced_changes_no_exit_code(proj
     assert run.returncode in (0, 1), "no exit code that says that there was nothing to run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_interruption_while_workers_end_leaves_no_session_open(
     project: Project, again: signal.Signals

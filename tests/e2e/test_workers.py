@@ -79,6 +79,7 @@ def test_a_step_whose_worker_was_killed_is_tried_again_and_the_rest_goes_on(proj
     wait_for(lambda: living(project.path) == [])
 
 
+@pytest.mark.slow
 def test_what_comes_between_two_attempts_comes_after_a_death_too(project: Project) -> None:
     project.steps("a").define(
         """
@@ -408,7 +409,10 @@ def test_x(number):
 """
 
 
-@pytest.mark.parametrize(("args", "fatal"), [(["-q"], False), (["-v"], False), ([], True)])
+@pytest.mark.parametrize(
+    ("args", "fatal"),
+    [(["-q"], False), pytest.param(["-v"], False, marks=pytest.mark.slow), ([], True)],
+)
 def test_what_pytest_prints_beside_the_line_on_a_terminal_stands_there_whole(
     project: Project, args: list[str], fatal: bool
 ) -> None:
@@ -666,6 +670,7 @@ def test_one_in_place_of_a_dead_worker_may_die_too_and_what_runs_goes_on(project
     assert project.ticked == ["1", "2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "deaths"), [((), 4), (("--max-worker-restart=2",), 3)], ids=["in_a_row", "restarts"]
 )
@@ -733,6 +738,7 @@ def pytest_configure(config):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_in", ["pause", "recover"])
 def test_a_worker_that_dies_between_two_attempts_takes_nothing_of_the_first_along(
     project: Project, dies_in: str
@@ -768,6 +774,7 @@ def test_a_worker_that_dies_between_two_attempts_takes_nothing_of_the_first_alon
         assert len((project.path / "pauses").read_text().split()) == 1, "the rest of it, not all of it again"
 
 
+@pytest.mark.slow
 def test_workers_that_die_in_every_pause_use_up_the_attempts(project: Project) -> None:
     project.steps("a").define(FAILS_ONCE)
     project.write("mend.sh", "kill -9 $PPID; exec sleep 61\n")

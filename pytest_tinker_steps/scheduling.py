@@ -57,7 +57,7 @@ class StepScheduling:
         self._tests: list[str] = []
         self._dropped = False  # tests, since the session cannot go on
         self._frontier = graph.Frontier(())
-        self._pools = graph.Pools(dict(frozen.plan.definitions.pools), self._idle_step)
+        self._pools = graph.Pools(dict(frozen.plan.definitions.pools), self._only_reported)
         self._ready = graph.ReadyQueue(self._pools, lambda _: 0.0)
         self._late: list[Step] = []  # ends of jobs that nobody waits for
         self._all_over = False  # but those, and tests beside a job that goes on
@@ -235,7 +235,7 @@ class StepScheduling:
         verdicts = self._around.verdicts()
         for step in over:
             # A job that goes on keeps what its step has taken; its end gives it back.
-            if not step.ends and self._idle_step(step):
+            if not step.ends and self._only_reported(step):
                 continue
             if verdicts.get(step.ends or step.id) != "started":
                 self._pools.give_back(f"step_{step.ends or step.id}")
@@ -359,7 +359,7 @@ class StepScheduling:
         return True
 
     def _blocker(self, step: Step, known: dict[int, str | None]) -> str | None:
-        if self._idle_step(step):
+        if self._only_reported(step):
             return None
         needs = id(step.needs)
         if needs not in known:
@@ -367,7 +367,7 @@ class StepScheduling:
             known[needs] = self._frozen.blocker(step, around.verdicts(), around.started())
         return known[needs]
 
-    def _idle_step(self, step: Step) -> bool:
+    def _only_reported(self, step: Step) -> bool:
         """Whether a step is only reported, or looked at, and not run."""
         settled = step.id in self._frozen.skips or step.id in self._frozen.refusals
         return settled or self._frozen.mode != "run"

@@ -42,6 +42,9 @@ class Controller:
         listfile: None in a dry session.
         records: the journal's state before this session.
         show: is given every event for people.
+
+    Attributes:
+        started: ids of steps whose jobs have become ready, whatever came of them.
     """
 
     def __init__(

@@ -83,7 +83,7 @@ def arrange(
     todo = [by_id[name] for name in chosen if not satisfied(name)]
     holders = [by_id[name] for name, job in jobs.items() if job.live and name in by_id]
     coming = [step for step in todo if _is_background(step)]
-    apart = job_pools.waits(todo, holders, by_id, dict(plan.definitions.pools)) if coming or holders else {}
+    apart = job_pools.waits(todo, holders, dict(plan.definitions.pools)) if coming or holders else {}
     behind = {name: tuple(Need(other, "over") for other in others) for name, others in apart.items()}
     pending = [
         replace(step, needs=step.needs + behind[step.id]) if step.id in behind else step for step in todo

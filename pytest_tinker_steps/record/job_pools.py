@@ -12,12 +12,7 @@ from ..plan import graph
 from ..plan.model import Step
 
 
-def waits(
-    todo: Iterable[Step],
-    holders: Sequence[Step],
-    by_id: Mapping[str, Step],
-    sizes: Mapping[str, int],
-) -> dict[str, list[str]]:
+def waits(todo: Iterable[Step], holders: Sequence[Step], sizes: Mapping[str, int]) -> dict[str, list[str]]:
     """Steps that also wait until others are over, with the ids of those: a step with a job is over with it.
 
     A step waits for the jobs that would leave too little of a pool for it, the first ones first. A step with
@@ -26,7 +21,6 @@ def waits(
     Args:
         todo: steps of the session that are not done.
         holders: steps whose jobs run now.
-        by_id: all steps of the plan.
         sizes: of the pools.
     """
     steps = graph.in_turn(sorted(todo, key=lambda step: step.index))
@@ -35,7 +29,7 @@ def waits(
     running = {job.id for job in holders}
     before: dict[str, list[str]] = {}
     jobs = list(holders)
-    beside: dict[str, list[Step]] = {}  # by step, the jobs that may run at the same time
+    beside: list[tuple[Step, list[Step]]] = []  # each with the jobs that may run at the same time
     for step in steps:
         if step.id in running or not (alone or graph.amounts(step)):
             continue
@@ -43,16 +37,16 @@ def waits(
         others = [job for job in jobs if job.id not in ended]
         found = before[step.id] = _in_the_way(step, others, sizes)
         if step.definition is not None and step.definition.main.mode == "background":
-            for name, companions in beside.items():
-                if name in found:
+            for other, companions in beside:
+                if other.id in found:
                     continue
                 remaining = [job for job in companions if job.id not in found]
-                if _fits(by_id[name], [*remaining, step], sizes):
+                if _fits(other, [*remaining, step], sizes):
                     companions.append(step)
-                elif name not in ended:
-                    found.append(name)
+                elif other.id not in ended:
+                    found.append(other.id)
             jobs.append(step)
-        beside[step.id] = [job for job in others if job.id not in found]
+        beside.append((step, [job for job in others if job.id not in found]))
     return {name: found for name, found in before.items() if found}
 
 

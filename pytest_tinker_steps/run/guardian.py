@@ -114,7 +114,8 @@ def claimed(script: bytes) -> int | None:
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.stat(script)  # noqa: PTH116 - paths are not loaded: it was removed by who had the lock before
+        # Who had the lock before may have removed it.
+        os.stat(script)  # noqa: PTH116 - the guardian does without pathlib
     except (BlockingIOError, FileNotFoundError):
         os.close(fd)
         return None

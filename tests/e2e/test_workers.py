@@ -13,6 +13,7 @@ import sys
 import termios
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -378,20 +379,8 @@ def test_on_a_terminal_one_line_stays_and_its_clock_goes_on(project: Project) ->
     project.steps("a", "b").define(
         "step_1: {needs: [], main: sleep 2.5}\nstep_2: {needs: [], main: sleep 1}\n"
     )
-    ours, theirs = pty.openpty()
-    environment = {name: value for name, value in os.environ.items() if name != "CI"}
-    run = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "--steps", "all", "-n", "2", "-q"],
-        cwd=project.path,
-        env={**environment, "TERM": "xterm"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    said = read_all(ours)
-    assert run.wait(60) == 0, said
+    code, said = on_a_terminal(project, "--steps", "all", "-n", "2", "-q")
+    assert code == 0, said
     painted = re.findall(r"\r(\d/2 done[^\r\n]*?) *(?=[\r\n])", said)
     assert any("running: step_1" in line and line.endswith(" 2s") for line in painted), painted
     final = said[said.rindex("passed in") :]
@@ -418,35 +407,9 @@ def test_what_pytest_prints_beside_the_line_on_a_terminal_stands_there_whole(
 ) -> None:
     project.steps("a").define("step_1: {needs: [], main: sleep 1}\n")
     project.write("t/test_t.py", TESTS_BESIDE)
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "COLUMNS")}
-    environment |= {"TERM": "xterm", **({"FATAL": "1"} if fatal else {})}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--steps",
-        "all",
-        "t",
-        "-n",
-        "2",
-        "--tb=no",
-        "-p",
-        "no:cacheprovider",
-    ]
-    run = subprocess.Popen(
-        [*command, *args],
-        cwd=project.path,
-        env=environment,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    said = read_all(ours)
-    assert run.wait(60) == 1, said
+    asked = ("--steps", "all", "t", "-n", "2", "--tb=no", "-p", "no:cacheprovider", *args)
+    code, said = on_a_terminal(project, *asked, environ={"FATAL": "1"} if fatal else None)
+    assert code == 1, said
     assert "0/1 done · running: step_1" in said
     shown = screen(said, 100)
     assert not [line for line in shown if " · running: " in line], shown
@@ -463,6 +426,25 @@ def test_what_pytest_prints_beside_the_line_on_a_terminal_stands_there_whole(
         return
     letters = "".join(re.findall(r"^[.F]+(?=$| )", "\n".join(shown), re.MULTILINE))
     assert sorted(letters) == sorted("." * 24 + "F"), shown
+
+
+def on_a_terminal(project: Project, *args: str, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Run pytest on a terminal of 100 columns; its exit code, and all that it wrote."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    own = {name: value for name, value in os.environ.items() if name not in ("CI", "COLUMNS")}
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *args],
+        cwd=project.path,
+        env={**own, "TERM": "xterm", **(environ or {})},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = read_all(ours)
+    return run.wait(60), said
 
 
 def read_all(fd: int) -> str:
